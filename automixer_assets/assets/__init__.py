@@ -1,0 +1,18 @@
+"""The assets, thin: each pins what it reads, names the work, and says what its page shows."""
+
+from __future__ import annotations
+
+from automixer_assets.assets import corpus, evaluation, influence, mixture, simulation
+from automixer_assets.lake_asset import LakeAsset
+from automixer_assets.settings import Settings
+
+
+def all_assets(settings: Settings) -> list[LakeAsset]:
+    """Every asset of the graph; one chain of simulation and influence assets per proxy."""
+    proxies = list(settings.proxies)
+    chains = [
+        item
+        for proxy in proxies
+        for item in (*simulation.simulation_assets(proxy, settings), *influence.influence_assets(proxy))
+    ]
+    return [*corpus.corpus_assets(settings), *chains, *mixture.mixture_assets(settings), *evaluation.evaluation_assets()]

@@ -1,0 +1,256 @@
+"""Influence assets, one chain per proxy: the query at a checkpoint, and the scores of a snapshot at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from automixer_assets import metadata
+from automixer_assets.corpus.reference import read_reference_sample
+from automixer_assets.corpus.shards import open_tokenized
+from automixer_assets.errors import AutomixerError
+from automixer_assets.influence import KERNEL_VERSION
+from automixer_assets.lake import Artifact
+from automixer_assets.lake_asset import Build, Check, CheckOutcome, LakeAsset, Metadata, Plan, Scope, lake_asset
+from automixer_assets.partitions import checkpoint_by_snapshot, checkpoints_of
+from automixer_assets.settings import Settings
+
+LAYERS = ("embedding", "head")
+
+
+def influence_assets(proxy: str) -> list[LakeAsset]:
+    """The influence chain of one proxy, keys prefixed with its name."""
+    group = f"{proxy}_influence".replace("-", "_").replace(".", "_")
+    return [
+        lake_asset(
+            asset=f"{proxy}/influence_query",
+            group=group,
+            kinds={"torch", "safetensors"},
+            code=KERNEL_VERSION,
+            plan=_plan_influence_query(proxy),
+            partitions_def=checkpoints_of(proxy),
+            deps=[f"{proxy}/proxy_checkpoints", "validation_items", "reference_sample"],
+            pool="accelerator",
+        ),
+        lake_asset(
+            asset=f"{proxy}/checkpoint_influence",
+            group=group,
+            kinds={"torch", "parquet"},
+            code=KERNEL_VERSION,
+            plan=_plan_checkpoint_influence(proxy),
+            partitions_def=checkpoint_by_snapshot(proxy),
+            deps=[f"{proxy}/influence_query", f"{proxy}/proxy_checkpoints", "tokenized_corpus"],
+            checks=[Check("finite_scores", "No document has a NaN or infinite score or loss.", check_finite)],
+            pool="accelerator",
+        ),
+    ]
+
+
+def query_directions(settings: Settings, proxy: str) -> list[tuple[str, str]]:
+    """(curvature, query text) pairs that live recipes of the proxy ask for: all are scored in one pass."""
+    return sorted(
+        {(recipe.curvature, recipe.query) for recipe in settings.recipes_of(proxy).values() if recipe.scorer == "influence"}
+    )
+
+
+def influence_column(curvature: str, query: str, task: str) -> str:
+    """The score column of a task: `influence_datainf_sequence_microworld_piqa`."""
+    return f"influence_{curvature}_{query}_{task}"
+
+
+def _plan_influence_query(proxy: str) -> Plan:
+    def plan_influence_query(scope: Scope) -> Build:
+        """What does this checkpoint want to learn for each task, and how strongly?
+
+        Per task the mean gradient of its items through DataInf's curvature (paper, section 4).
+        """
+        checkpoint = scope.pin(f"{proxy}/proxy_checkpoints", scope.key)
+        items, sample = scope.pin("validation_items"), scope.pin("reference_sample")
+        directions = query_directions(scope.settings, proxy)
+
+        def write(out: Path) -> None:
+            _write_query(scope, directions, checkpoint.path, items.path, sample.path, out)
+
+        return scope.build(write, show_influence_query, settings=[directions, LAYERS])
+
+    return plan_influence_query
+
+
+def _write_query(
+    scope: Scope, directions: list[tuple[str, str]], checkpoint: Path, items: Path, sample: Path, out: Path
+) -> None:
+    from automixer_assets.influence import fit_query, merge_queries, model_digest, score_documents
+    from automixer_assets.proxy.model import load_model
+    from automixer_assets.proxy.tokenizer import tokenizer_digest
+
+    model = load_model(checkpoint)
+    reference = read_reference_sample(sample)
+    queries = {}
+    for curvature, text in directions:
+        scope.log(f"{scope.name}: fitting {curvature} on {text} items with {len(reference)} reference documents")
+        queries[f"{curvature}_{text}"] = fit_query(
+            model, validation=read_gradient_items(items, text), reference=reference, layers=LAYERS, curvature=curvature
+        )
+    query = merge_queries(queries)
+    query.save(out, model_digest=model_digest(checkpoint), tokenizer_digest=tokenizer_digest(checkpoint))
+    scores: Any = pl.from_arrow(score_documents(model, documents=reference, query=query))
+    scores.write_parquet(out / "reference_scores.parquet")
+
+
+def read_gradient_items(folder: Path, text: str) -> dict[str, list[tuple[list[int], list[bool]]]]:
+    """Per task the (token_ids, loss_mask) pairs that make the query; `text` is `sequence` or `answer`."""
+    items = pl.read_parquet(folder / "gradient_items.parquet")
+    return {
+        str(task): list(zip(group["token_ids"].to_list(), group[f"{text}_mask"].to_list(), strict=True))
+        for (task,), group in items.group_by("task", maintain_order=True)
+    }
+
+
+def show_influence_query(artifact: Artifact) -> Metadata:
+    scores = pl.read_parquet(artifact.path / "reference_scores.parquet")
+    columns = [name for name in scores.columns if name.startswith("influence_")]
+    summary = pl.DataFrame(
+        [
+            {
+                "direction": name.removeprefix("influence_"),
+                "median utility": -float(scores[name].median()),  # pyright: ignore[reportArgumentType]
+                "MAD": float((scores[name] - scores[name].median()).abs().median()),  # pyright: ignore[reportArgumentType]
+                "helpful share": float((scores[name] < 0).mean()),  # pyright: ignore[reportArgumentType]
+            }
+            for name in columns
+        ]
+    )
+    correlation = scores.select(columns).corr()
+
+    def draw(axes) -> None:
+        image = axes.imshow(correlation.to_numpy(), vmin=-1, vmax=1, cmap="RdBu_r")
+        axes.figure.colorbar(image, ax=axes)
+        axes.grid(False)
+        labels = [name.removeprefix("influence_") for name in columns]
+        axes.set_xticks(range(len(labels)), range(len(labels)))
+        axes.set_yticks(range(len(labels)), [f"{label} {index}" for index, label in enumerate(labels)], fontsize=6)
+
+    return {
+        "directions on the reference sample": metadata.table(summary),
+        "do tasks agree? correlation of influence on the reference sample": metadata.plot(draw, height=4.0),
+        "reference documents": scores.height,
+    }
+
+
+def _plan_checkpoint_influence(proxy: str) -> Plan:
+    def plan_checkpoint_influence(scope: Scope) -> Build:
+        """Which documents of this snapshot help at this checkpoint, and by how much?
+
+        One row per document and one column per direction, in the paper's sign: negative lowers validation loss.
+        """
+        checkpoint_key, snapshot = scope.keys
+        checkpoint = scope.pin(f"{proxy}/proxy_checkpoints", checkpoint_key)
+        query, corpus = scope.pin(f"{proxy}/influence_query", checkpoint_key), scope.pin("tokenized_corpus", snapshot)
+
+        def write(out: Path) -> None:
+            _score_snapshot(scope, checkpoint.path, query.path, corpus.path, out)
+
+        def show(artifact: Artifact) -> Metadata:
+            return show_checkpoint_influence(artifact, corpus, checkpoint)
+
+        return scope.build(write, show, resumable=True)
+
+    return plan_checkpoint_influence
+
+
+def _score_snapshot(scope: Scope, checkpoint: Path, query_folder: Path, corpus: Path, out: Path) -> None:
+    """Score shard by shard; a shard whose file is already there was finished by a killed pass."""
+    from automixer_assets.influence import InfluenceQuery, model_digest, score_shard
+    from automixer_assets.proxy.model import load_model
+    from automixer_assets.proxy.tokenizer import tokenizer_digest
+
+    model = load_model(checkpoint)
+    query = InfluenceQuery.load(
+        query_folder, model_digest=model_digest(checkpoint), tokenizer_digest=tokenizer_digest(checkpoint)
+    )
+    snapshot = open_tokenized(corpus)
+    if snapshot.tokenizer_digest != tokenizer_digest(checkpoint):
+        raise AutomixerError(
+            f"{corpus} was tokenised with another tokenizer than checkpoint {checkpoint} uses: materialise tokenized_corpus again"
+        )
+    total = sum(int(shard.documents["n_tokens"].sum()) for shard in snapshot.shards)
+    with scope.progress(total, "tokens") as progress:
+        for shard in snapshot.shards:
+            path = out / f"{shard.name}.parquet"
+            if path.exists():
+                progress.advance(float(shard.documents["n_tokens"].sum()))
+                continue
+            score_shard(model, shard, query, path, on_progress=progress.advance)
+
+
+def show_checkpoint_influence(artifact: Artifact, corpus: Artifact, checkpoint: Artifact) -> Metadata:
+    scores = pl.read_parquet(artifact.path / "shard-*.parquet")
+    columns = [name for name in scores.columns if name.startswith("influence_")]
+    utility = -pl.mean_horizontal(*columns)
+    pooled = scores.select("doc_id", "n_tokens", "loss", utility.alias("utility"))
+    summary = pl.DataFrame(
+        [
+            {
+                "direction": name.removeprefix("influence_"),
+                **{f"p{q}": scores[name].quantile(q / 100, "nearest") for q in (1, 25, 50, 75, 99)},
+                "helpful share": float((scores[name] < 0).mean()),  # pyright: ignore[reportArgumentType]
+            }
+            for name in columns
+        ]
+    )
+    tokens = int(scores["n_tokens"].sum())
+    rank = pooled.select(pl.corr("utility", "n_tokens", method="spearman")).item()
+
+    def draw(axes) -> None:
+        low, high = pooled["utility"].quantile(0.005, "nearest"), pooled["utility"].quantile(0.995, "nearest")
+        axes.hist(pooled["utility"].to_numpy(), bins=80, range=(low, high), color=metadata.PALETTE[0])
+        axes.axvline(pooled["utility"].median(), color=metadata.PALETTE[1], label="median: the top 50 % lie to the right")
+        axes.set_xlabel("utility, mean over directions (= - influence)")
+        axes.set_ylabel("documents")
+        axes.legend(fontsize=8)
+
+    return {
+        "dagster/row_count": scores.height,
+        "documents": scores.height,
+        "tokens": tokens,
+        "tokens per second": round(tokens / max(artifact.seconds, 1e-9)),
+        "utility": metadata.plot(draw),
+        "influence by direction (paper's sign: negative helps)": metadata.table(summary),
+        "most and least useful documents": metadata.table(_examples(pooled, corpus, checkpoint)),
+        "rank correlation of utility with length": rank,
+        "mean loss": scores["loss"].mean(),
+        "dagster/column_schema": metadata.columns(
+            [
+                ("doc_id", "string", "the source's id"),
+                ("n_tokens", "int64", "ids of the document"),
+                ("loss", "float32", "mean next-token loss at this checkpoint"),
+                *[(name, "float32", "influence on that task's loss; negative helps") for name in columns],
+            ]
+        ),
+    }
+
+
+def _examples(pooled: pl.DataFrame, corpus: Artifact, checkpoint: Artifact, count: int = 4) -> pl.DataFrame:
+    """The first words of the documents at both ends."""
+    from automixer_assets.proxy.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(checkpoint.path)
+    shards = open_tokenized(corpus.path).shards
+    starts = [0]
+    for shard in shards:
+        starts.append(starts[-1] + len(shard))
+    ordered = pooled.with_row_index("position").sort("utility", descending=True)
+    rows = []
+    for position, utility in pl.concat([ordered.head(count), ordered.tail(count)]).select("position", "utility").iter_rows():
+        index = max(i for i, start in enumerate(starts[:-1]) if start <= position)
+        ids = shards[index].document_tokens(position - starts[index])[:48]
+        rows.append({"utility": utility, "document begins": str(tokenizer.decode(ids.tolist()))})
+    return pl.DataFrame(rows)
+
+
+def check_finite(artifact: Artifact) -> CheckOutcome:
+    scores = pl.scan_parquet(artifact.path / "shard-*.parquet").drop("doc_id")
+    bad = scores.select(pl.any_horizontal(pl.all().cast(pl.Float64).is_finite().not_().fill_null(True)).sum()).collect().item()
+    return CheckOutcome(bad == 0, f"{bad} documents with a score that is not finite")

@@ -1,0 +1,1 @@
+"""Mixture assets: which checkpoints, which documents, which weights."""

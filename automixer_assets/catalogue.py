@@ -1,0 +1,92 @@
+"""Finding mixtures: the latest of a name, or one by its digest, from the events that Dagster keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import dagster as dg
+
+from automixer_assets.errors import AutomixerError
+from automixer_assets.lake import Lake
+from automixer_assets.mixture.manifest import Manifest, load_manifest
+
+ASSET = dg.AssetKey("weight_manifest")
+PAGE = 200
+
+
+@dataclass(frozen=True)
+class MixtureVersion:
+    """One materialised version of a mixture."""
+
+    mixture: str
+    digest: str
+    uri: str
+    timestamp: float
+    run_id: str
+
+
+def versions(instance: dg.DagsterInstance, mixture: str | None = None) -> Iterator[MixtureVersion]:
+    """Every materialised version, latest first."""
+    wanted = dg.AssetRecordsFilter(asset_key=ASSET, asset_partitions=None if mixture is None else [mixture])
+    cursor: str | None = None
+    while True:
+        page = instance.fetch_materializations(wanted, limit=PAGE, cursor=cursor)
+        for record in page.records:
+            materialization = record.asset_materialization
+            if materialization is None or "uri" not in materialization.metadata:
+                continue
+            values = {name: value.value for name, value in materialization.metadata.items()}
+            yield MixtureVersion(
+                mixture=str(record.partition_key),
+                digest=str(values["sha256"]),
+                uri=str(values["uri"]),
+                timestamp=record.timestamp,
+                run_id=record.run_id,
+            )
+        if not page.has_more:
+            return
+        cursor = page.cursor
+
+
+def find_manifest(instance: dg.DagsterInstance, lake: Lake, name: str) -> Manifest:
+    """The manifest of `NAME` (the latest) or `NAME@digest` (any unambiguous prefix of the digest).
+
+    Raises:
+        AutomixerError: no such mixture or digest.
+    """
+    mixture, _, digest = name.partition("@")
+    known = list(versions(instance, mixture))
+    if not known:
+        others = sorted({version.mixture for version in versions(instance)})
+        hint = f"there are: {', '.join(others)}" if others else "none was made yet"
+        raise AutomixerError(f"no mixture {mixture!r} was made ({hint}): run `automixer materialize +weight_manifest --partition {mixture}`")
+    matching = [version for version in known if version.digest.startswith(digest)]
+    if not matching:
+        digests = ", ".join(sorted({version.digest[:12] for version in known}))
+        raise AutomixerError(f"mixture {mixture!r} has no version {digest!r}; its versions are: {digests}")
+    if digest and len({version.digest for version in matching}) > 1:
+        raise AutomixerError(f"{name!r} matches several versions of {mixture!r}: give more of the digest")
+    return load_manifest(lake.open(matching[0].uri).path / "manifest.json")
+
+
+def list_mixtures(instance: dg.DagsterInstance, lake: Lake) -> list[dict[str, object]]:
+    """One row per distinct version, latest first."""
+    rows: dict[tuple[str, str], dict[str, object]] = {}
+    for version in versions(instance):
+        key = (version.mixture, version.digest)
+        if key in rows:
+            continue
+        row: dict[str, object] = {"mixture": version.mixture, "digest": version.digest, "made": version.timestamp}
+        artifact = lake.find(*version.uri.split("/", maxsplit=1))
+        if artifact is not None:
+            manifest = load_manifest(artifact.path / "manifest.json")
+            row |= {
+                "recipe": manifest.recipe,
+                "profile": manifest.profile,
+                "snapshots": list(manifest.snapshots),
+                "token_budget": manifest.token_budget,
+                "weights": {group.name: group.weight for group in manifest.groups},
+            }
+        rows[key] = row
+    return list(rows.values())

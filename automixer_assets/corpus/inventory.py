@@ -1,0 +1,293 @@
+"""Inventory of a crawl snapshot: which documents it holds, which rows are rejected and why.
+
+Reads FineWeb-style Parquet files batch by batch; memory is bounded by one shard of document metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from automixer_assets.corpus.shards import shard_name
+from automixer_assets.errors import AutomixerError
+from automixer_assets.lake import file_sha256
+
+INVENTORY_VERSION = "1"
+BATCH_ROWS = 4096
+
+CARRIED_COLUMNS: dict[str, pa.DataType] = {
+    "url": pa.string(),
+    "dump": pa.string(),
+    "date": pa.string(),
+    "file_path": pa.string(),
+    "language": pa.string(),
+    "language_score": pa.float64(),
+    "token_count": pa.int64(),
+    "score": pa.float64(),
+    "int_score": pa.int64(),
+    "licence": pa.string(),
+}
+"""Source columns that travel with every document; absent ones are null."""
+
+DOCUMENT_SCHEMA = pa.schema(
+    [
+        ("doc_id", pa.string()),
+        ("file", pa.string()),
+        ("row", pa.int64()),
+        ("content_hash", pa.string()),
+        ("n_characters", pa.int64()),
+        *CARRIED_COLUMNS.items(),
+    ]
+)
+QUARANTINE_SCHEMA = pa.schema(
+    [("file", pa.string()), ("row", pa.int64()), ("doc_id", pa.string()), ("reason", pa.string())]
+)
+FILES_SCHEMA = pa.schema(
+    [
+        ("file", pa.string()),
+        ("sha256", pa.string()),
+        ("bytes", pa.int64()),
+        ("n_rows", pa.int64()),
+        ("n_documents", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One Parquet file of a snapshot; size and mtime tell whether it changed while it was read."""
+
+    name: str
+    path: Path
+    size: int
+    mtime_ns: int
+
+
+@dataclass
+class _ShardWriter:
+    """Collects kept documents and writes a shard whenever one is full; shards never span source files."""
+
+    folder: Path
+    documents_per_shard: int
+    n_shards: int = 0
+    pending: list[dict[str, object]] = field(default_factory=list)
+
+    def add(self, documents: list[dict[str, object]]) -> None:
+        self.pending.extend(documents)
+        while len(self.pending) >= self.documents_per_shard:
+            self._write(self.pending[: self.documents_per_shard])
+            self.pending = self.pending[self.documents_per_shard :]
+
+    def end_file(self) -> None:
+        if self.pending:
+            self._write(self.pending)
+            self.pending = []
+
+    def _write(self, documents: list[dict[str, object]]) -> None:
+        table = pa.Table.from_pylist(documents, schema=DOCUMENT_SCHEMA)
+        pq.write_table(table, self.folder / f"{shard_name(self.n_shards)}.parquet")
+        self.n_shards += 1
+
+
+def source_files(snapshot_folder: Path) -> list[SourceFile]:
+    """The Parquet files of a snapshot in name order.
+
+    Raises:
+        AutomixerError: the folder does not exist or holds no Parquet file.
+    """
+    if not snapshot_folder.is_dir():
+        raise AutomixerError(f"snapshot folder {snapshot_folder} does not exist: create it or correct corpus.directory")
+    paths = sorted(path for path in snapshot_folder.rglob("*.parquet") if not path.name.startswith((".", "_")))
+    if not paths:
+        raise AutomixerError(f"snapshot {snapshot_folder} is empty: put its *.parquet files there or withdraw the key")
+    return [_source_file(snapshot_folder, path) for path in paths]
+
+
+def take_inventory(
+    snapshot_folder: Path, out: Path, *, documents_per_shard: int, on_progress: Callable[[int], None] | None = None
+) -> None:
+    """Write `files.parquet`, `documents/shard-*.parquet` and `quarantine.parquet` (see docs/tables.md) into `out`.
+
+    `on_progress(rows)` is called with the rows read since the last call.
+
+    Raises:
+        AutomixerError: an empty snapshot, an unreadable file, a missing `text` or `id` column, no usable document,
+            or a file that changed while it was read.
+    """
+    files = source_files(snapshot_folder)
+    duplicates = _duplicate_ids(files)
+    (out / "documents").mkdir()
+    shards = _ShardWriter(out / "documents", documents_per_shard)
+    seen: set[str] = set()
+    file_rows: list[dict[str, object]] = []
+    total_rows = 0
+    with pq.ParquetWriter(out / "quarantine.parquet", QUARANTINE_SCHEMA) as quarantine:
+        for file in files:
+            n_rows = n_documents = 0
+            for batch in _batches(file):
+                kept, rejected = _sift(file.name, n_rows, batch, duplicates, seen)
+                shards.add(kept)
+                quarantine.write_table(pa.Table.from_pylist(rejected, schema=QUARANTINE_SCHEMA))
+                n_rows, n_documents = n_rows + batch.num_rows, n_documents + len(kept)
+                if on_progress is not None:
+                    on_progress(batch.num_rows)
+            shards.end_file()
+            total_rows += n_rows
+            file_rows.append(_file_row(file, n_rows, n_documents))
+            _refuse_changed(snapshot_folder, file)
+    if shards.n_shards == 0:
+        raise AutomixerError(
+            f"snapshot {snapshot_folder} has no usable document: all of its "
+            f"{total_rows} rows lack an id or a text; check the export that wrote it"
+        )
+    pq.write_table(pa.Table.from_pylist(file_rows, schema=FILES_SCHEMA), out / "files.parquet")
+
+
+def read_texts(snapshot_folder: Path, documents: pl.DataFrame) -> Iterator[str]:
+    """Texts of the given inventory rows (one shard, source order), streamed from their source file."""
+    if documents.is_empty():
+        return
+    (name,) = documents["file"].unique().to_list()
+    wanted = iter(documents["row"].to_list())
+    target = next(wanted, None)
+    first_row = 0
+    for batch in pq.ParquetFile(snapshot_folder / name).iter_batches(BATCH_ROWS, columns=["text"]):
+        texts = batch.column(0)
+        while target is not None and target < first_row + batch.num_rows:
+            yield texts[target - first_row].as_py()
+            target = next(wanted, None)
+        if target is None:
+            return
+        first_row += batch.num_rows
+
+
+def verify_sources(snapshot_folder: Path, files: pl.DataFrame) -> None:
+    """Raise AutomixerError naming a source file that is gone or no longer has the inventoried bytes."""
+    for name, sha256 in files.select("file", "sha256").iter_rows():
+        path = snapshot_folder / name
+        if not path.exists():
+            raise AutomixerError(f"{path} is gone since the inventory: restore it, or materialise snapshot_inventory again")
+        if file_sha256(path) != sha256:
+            raise AutomixerError(f"{path} changed since the inventory: materialise snapshot_inventory again")
+
+
+def _source_file(snapshot_folder: Path, path: Path) -> SourceFile:
+    status = path.stat()
+    return SourceFile(path.relative_to(snapshot_folder).as_posix(), path, status.st_size, status.st_mtime_ns)
+
+
+def _open(file: SourceFile) -> pq.ParquetFile:
+    try:
+        parquet = pq.ParquetFile(file.path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(file, error) from None
+    missing = [name for name in ("text", "id") if name not in parquet.schema_arrow.names]
+    if missing:
+        raise AutomixerError(
+            f"{file.path} has no column {missing[0]!r} (it has: {', '.join(parquet.schema_arrow.names)}): "
+            "rename the column that holds it or export the file again"
+        )
+    return parquet
+
+
+def _batches(file: SourceFile) -> Iterator[pa.RecordBatch]:
+    parquet = _open(file)
+    columns = ["text", "id", *(name for name in CARRIED_COLUMNS if name in parquet.schema_arrow.names)]
+    try:
+        yield from parquet.iter_batches(BATCH_ROWS, columns=columns)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: SourceFile, error: Exception) -> AutomixerError:
+    reason = str(error).split("\n", maxsplit=1)[0]
+    return AutomixerError(f"{file.path} is not a readable Parquet file ({reason}): it may be truncated; fetch it again")
+
+
+def _duplicate_ids(files: list[SourceFile]) -> set[str]:
+    """Ids that occur more than once. DuckDB aggregates them and spills, so memory is not bounded by the corpus."""
+    for file in files:
+        _open(file)
+    query = "SELECT id FROM read_parquet($files) WHERE id IS NOT NULL GROUP BY id HAVING count(*) > 1"
+    try:
+        with duckdb.connect(":memory:") as connection:
+            rows = connection.execute(query, {"files": [str(file.path) for file in files]}).fetchall()
+    except duckdb.Error as error:
+        raise AutomixerError(
+            f"a Parquet file of {files[0].path.parent} cannot be read ({str(error).splitlines()[0]}): it may be truncated; fetch it again"
+        ) from None
+    return {row[0] for row in rows}
+
+
+def _sift(
+    file: str, first_row: int, batch: pa.RecordBatch, duplicates: set[str], seen: set[str]
+) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """Split a batch into documents to keep and rows to quarantine; `seen` holds the repeated ids met so far."""
+    kept: list[dict[str, object]] = []
+    rejected: list[dict[str, object]] = []
+    for index, source in enumerate(batch.to_pylist()):
+        row = first_row + index
+        reason = _reason_to_reject(source, duplicates, seen)
+        if reason is None:
+            kept.append(_document(file, row, source))
+        else:
+            rejected.append({"file": file, "row": row, "doc_id": source["id"], "reason": reason})
+    return kept, rejected
+
+
+def _reason_to_reject(source: dict[str, object], duplicates: set[str], seen: set[str]) -> str | None:
+    text, doc_id = source["text"], source["id"]
+    if not doc_id:
+        return "missing_id"
+    if text is None:
+        return "null_text"
+    if text == "":
+        return "empty_text"
+    if str(text).isspace():
+        return "whitespace_text"
+    if doc_id in duplicates:
+        if doc_id in seen:
+            return "duplicate_id"
+        seen.add(str(doc_id))
+    return None
+
+
+def _document(file: str, row: int, source: dict[str, object]) -> dict[str, object]:
+    text = str(source["text"])
+    return {
+        "doc_id": source["id"],
+        "file": file,
+        "row": row,
+        "content_hash": xxhash.xxh3_128_hexdigest(text.encode()),
+        "n_characters": len(text),
+        **{name: _carried(source.get(name), type_) for name, type_ in CARRIED_COLUMNS.items()},
+    }
+
+
+def _carried(value: object, type_: pa.DataType) -> object:
+    """Dates may come as timestamps and counts as other integer widths; the table keeps one type per column."""
+    if value is None:
+        return None
+    return str(value) if pa.types.is_string(type_) else value
+
+
+def _file_row(file: SourceFile, n_rows: int, n_documents: int) -> dict[str, object]:
+    return {
+        "file": file.name,
+        "sha256": file_sha256(file.path),
+        "bytes": file.size,
+        "n_rows": n_rows,
+        "n_documents": n_documents,
+    }
+
+
+def _refuse_changed(snapshot_folder: Path, file: SourceFile) -> None:
+    if _source_file(snapshot_folder, file.path) != file:
+        raise AutomixerError(f"{file.path} changed while it was read: wait until the snapshot is complete, then run again")

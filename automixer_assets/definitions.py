@@ -1,0 +1,24 @@
+"""What exists: the assets, the resource they share, and how runs execute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from automixer_assets.assets import all_assets
+from automixer_assets.resources import Automixer, config_path
+from automixer_assets.settings import Settings, load_settings
+
+
+def build_defs(settings: Settings | None = None, **resource_overrides: Any) -> dg.Definitions:
+    """The code location; tests replace a resource by name instead of patching."""
+    settings = settings or load_settings(config_path())
+    return dg.Definitions(
+        assets=[item.definition for item in all_assets(settings)],
+        resources={"automixer": Automixer(), **resource_overrides},
+        executor=dg.in_process_executor,  # every run is a process of its own already; a process per step pays imports
+    )
+
+
+defs = build_defs()

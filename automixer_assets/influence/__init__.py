@@ -1,0 +1,27 @@
+"""Influence of documents on tasks: DataInf on the embedding and output matrices (paper, section 4).
+
+    query = fit_query(model, validation={"arc_easy": [(token_ids, loss_mask), ...]}, reference=[token_ids, ...])
+    table = score_documents(model, documents=[token_ids, ...], query=query)
+
+No Dagster here, and torch is imported only when something runs. Read `fit.py`, then `score.py`, then `gradients.py`;
+`reference.py` says the same slowly, in float64, straight from the formulas.
+"""
+
+from automixer_assets.influence.curvature import CURVATURES
+from automixer_assets.influence.fit import fit_query
+from automixer_assets.influence.query import KERNEL_VERSION, Direction, InfluenceQuery, merge_queries, model_digest
+from automixer_assets.influence.score import score_documents
+from automixer_assets.influence.shard import ShardScores, score_shard
+
+__all__ = [
+    "CURVATURES",
+    "KERNEL_VERSION",
+    "Direction",
+    "InfluenceQuery",
+    "ShardScores",
+    "fit_query",
+    "merge_queries",
+    "model_digest",
+    "score_documents",
+    "score_shard",
+]

@@ -1,0 +1,144 @@
+"""A causal language model seen as body, embedding matrix and output matrix, frozen for gradient work.
+
+What belongs here: reaching those parts in any Hugging Face causal LM, and refusing models whose parts do not compose
+to the model's own logits. What does not: gradients (see `gradients.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from automixer_assets.errors import AutomixerError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+EMBEDDING = "embedding"
+HEAD = "head"
+LAYERS = (EMBEDDING, HEAD)
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """logits = body(embedding[ids]) @ head.T + bias. Half-precision models get a float32 copy of the head."""
+
+    body: Any  # called with inputs_embeds [B, T, d], returns last_hidden_state [B, T, d]
+    embedding: Tensor  # [V, d], the model's own dtype
+    head: Tensor  # [V, d], compute dtype
+    bias: Tensor | None  # [V], compute dtype; enters the logits, but is no layer of its own
+    tied: bool
+    padding_id: int | None  # its embedding is never trained: torch gives that row no gradient
+    context: int | None
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        return self.head.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.head.device
+
+    @property
+    def vocabulary(self) -> int:
+        """Ids that can be embedded; the output matrix may have fewer rows."""
+        return min(self.embedding.shape[0], self.head.shape[0])
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Input embeddings [B, T, d] of ids [B, T]."""
+        return self.embedding[ids]
+
+    def hidden(self, embeds: Tensor) -> Tensor:
+        """Final hidden states [B, T, d]. Causal attention, so right padding needs no mask."""
+        return self.body(inputs_embeds=embeds, attention_mask=None, use_cache=False).last_hidden_state
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [N, V] of hidden states [N, d], in the compute dtype."""
+        logits = hidden.to(self.compute_dtype) @ self.head.T
+        return logits if self.bias is None else logits.add_(self.bias)
+
+    def layers(self, wanted: Sequence[str]) -> tuple[str, ...]:
+        """The distinct matrices among `wanted`: tied weights are one matrix, called "embedding", counted once."""
+        unknown = sorted(set(wanted) - set(LAYERS))
+        if unknown or not wanted:
+            raise AutomixerError(
+                f"layers must be chosen from {', '.join(LAYERS)}, not {', '.join(unknown) or 'nothing'}"
+            )
+        return (EMBEDDING,) if self.tied else tuple(layer for layer in LAYERS if layer in wanted)
+
+    def shape(self, layer: str) -> tuple[int, int]:
+        """(V, d) of a layer's matrix."""
+        rows, columns = (self.embedding if layer == EMBEDDING else self.head).shape
+        return rows, columns
+
+    def max_length(self, wanted: int | None, longest: int) -> int:
+        """Tokens per window: `wanted`, else the model's context, else the longest document."""
+        if wanted is not None and self.context is not None and wanted > self.context:
+            raise AutomixerError(f"max_length {wanted} exceeds the model's context of {self.context} tokens: lower it")
+        length = wanted if wanted is not None else (self.context or max(longest, 2))
+        if length < 2:
+            raise AutomixerError(f"max_length must be at least 2 to predict anything, not {length}: raise it")
+        return length
+
+
+@contextmanager
+def opened(model: PreTrainedModel) -> Iterator[LanguageModel]:
+    """The model's parts, with every parameter frozen and dropout off; both are restored afterwards.
+
+    Raises AutomixerError when the parts do not reproduce the model's own logits.
+    """
+    was_training = model.training
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.eval()
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        parts = _parts(model)
+        _check_composition(model, parts)
+        yield parts
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+        model.train(was_training)
+
+
+def _parts(model: PreTrainedModel) -> LanguageModel:
+    import torch
+
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if not isinstance(embedding, torch.nn.Embedding) or not isinstance(head, torch.nn.Linear):
+        raise AutomixerError(
+            f"{type(model).__name__} has no plain embedding and output matrix: use a Hugging Face causal language model"
+        )
+    half = head.weight.dtype in (torch.bfloat16, torch.float16)
+    dtype = torch.float32 if half else head.weight.dtype
+    return LanguageModel(
+        body=model.base_model,
+        embedding=embedding.weight,
+        head=head.weight.to(dtype),
+        bias=None if head.bias is None else head.bias.to(dtype),
+        tied=head.weight is embedding.weight,
+        padding_id=embedding.padding_idx,
+        context=getattr(model.config, "max_position_embeddings", None),
+    )
+
+
+def _check_composition(model: PreTrainedModel, parts: LanguageModel) -> None:
+    """Scaled embeddings, capped logits and the like would give silently wrong gradients, so compare on a few tokens."""
+    import torch
+
+    ids = torch.arange(min(8, parts.vocabulary, parts.context or 8), device=parts.device)[None]  # [1, T]
+    with torch.no_grad():
+        expected = model(input_ids=ids, use_cache=False).logits[0].to(parts.compute_dtype)  # [T, V]
+        composed = parts.logits(parts.hidden(parts.embed(ids))[0])  # [T, V]
+    half = parts.embedding.dtype in (torch.bfloat16, torch.float16)
+    tolerance = (5e-2 if half else 1e-4) * max(1.0, float(expected.nan_to_num(0.0, 0.0, 0.0).abs().max()))
+    if not torch.allclose(composed, expected, rtol=0.0, atol=tolerance, equal_nan=True):
+        raise AutomixerError(
+            f"{type(model).__name__} transforms its embeddings or logits outside its two matrices, "
+            "so their gradients cannot be formed from them: use an architecture such as Llama, GPT-2 or GPT-NeoX"
+        )

@@ -1,0 +1,163 @@
+"""Influence queries: the frozen directions that documents are scored against, and their files.
+
+What belongs here: the query itself, merging, saving, loading, and the digest of a model folder.
+What does not: fitting (see `fit.py`) and scoring (see `score.py`, `shard.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from automixer_assets.errors import AutomixerError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KERNEL_VERSION = "1"
+"""Raised whenever the same inputs would score differently; part of every digest of a score."""
+
+TENSORS, SIDECAR = "query.safetensors", "query.json"
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One task under one curvature: what a column of scores is measured against."""
+
+    name: str
+    curvature: str
+    damping: Mapping[str, float]  # layer -> lambda_l; empty for a curvature without damping
+    v_norm: Mapping[str, float]  # layer -> |v_l|
+
+
+@dataclass(frozen=True)
+class InfluenceQuery:
+    """m directions: influence_k(x) = - sum over layers of r[layer][k] . grad_layer loss(x)  (paper, section 4).
+
+    `v` holds the validation gradients as fitted; it is not saved, since scoring needs r alone.
+    """
+
+    directions: tuple[Direction, ...]
+    loss: str
+    r: Mapping[str, Tensor]  # layer -> [m, V, d]
+    v: Mapping[str, Tensor] | None = None  # layer -> [m, V, d]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Direction names, in the order of r's first axis and of the score columns."""
+        return tuple(direction.name for direction in self.directions)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return tuple(self.r)
+
+    @property
+    def lambda_(self) -> dict[str, tuple[float | None, ...]]:
+        """Per layer, lambda_l of every direction; None for a curvature without damping."""
+        return {layer: tuple(d.damping.get(layer) for d in self.directions) for layer in self.r}
+
+    def save(self, folder: Path, *, model_digest: str, tokenizer_digest: str) -> None:
+        """Write `query.safetensors` and then `query.json`; the digests say what the query may be used with."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({layer: tensor.detach().cpu().contiguous() for layer, tensor in self.r.items()}, folder / TENSORS)
+        sidecar = {
+            "kernel_version": KERNEL_VERSION,
+            "model_digest": model_digest,
+            "tokenizer_digest": tokenizer_digest,
+            "loss": self.loss,
+            "layers": list(self.layers),
+            "directions": [
+                {"name": d.name, "curvature": d.curvature, "lambda": dict(d.damping), "v_norm": dict(d.v_norm)}
+                for d in self.directions
+            ],
+        }
+        (folder / SIDECAR).write_text(json.dumps(sidecar, indent=1) + "\n")
+
+    @staticmethod
+    def load(folder: Path, *, model_digest: str, tokenizer_digest: str) -> InfluenceQuery:
+        """Read a saved query for that model and tokenizer.
+
+        Raises:
+            AutomixerError: no query there, or it was fitted on another model, tokenizer or kernel version.
+        """
+        from safetensors.torch import load_file
+
+        if not (folder / SIDECAR).exists() or not (folder / TENSORS).exists():
+            raise AutomixerError(f"{folder} holds no influence query: fit one and save it there")
+        sidecar: dict[str, Any] = json.loads((folder / SIDECAR).read_text())
+        expected = {
+            "model_digest": model_digest,
+            "tokenizer_digest": tokenizer_digest,
+            "kernel_version": KERNEL_VERSION,
+        }
+        for key, value in expected.items():
+            if sidecar[key] != value:
+                raise AutomixerError(
+                    f"the influence query in {folder} was fitted with {key} {sidecar[key]}, not {value}: fit it again"
+                )
+        tensors = load_file(folder / TENSORS)
+        return InfluenceQuery(
+            directions=tuple(
+                Direction(d["name"], d["curvature"], d["lambda"], d["v_norm"]) for d in sidecar["directions"]
+            ),
+            loss=sidecar["loss"],
+            r={layer: tensors[layer] for layer in sidecar["layers"]},
+        )
+
+
+def merge_queries(queries: Mapping[str, InfluenceQuery]) -> InfluenceQuery:
+    """One query with all directions, named LABEL_TASK, so that several curvatures or query texts take one pass.
+
+    Raises:
+        AutomixerError: nothing to merge, clashing names, or queries of different models, layers or losses.
+    """
+    import torch
+
+    if not queries:
+        raise AutomixerError("merge_queries got no query: give at least one {label: query}")
+    first_label, first = next(iter(queries.items()))
+    for label, query in queries.items():
+        if _form(query) != _form(first):
+            raise AutomixerError(
+                f"queries '{first_label}' and '{label}' differ in layers, shapes, types or loss: "
+                "fit both with the same model and options"
+            )
+    directions = tuple(
+        replace(direction, name=f"{label}_{direction.name}")
+        for label, query in queries.items()
+        for direction in query.directions
+    )
+    _refuse_duplicates([direction.name for direction in directions])
+    return InfluenceQuery(
+        directions=directions,
+        loss=first.loss,
+        r={layer: torch.cat([query.r[layer] for query in queries.values()]) for layer in first.layers},
+    )
+
+
+def model_digest(folder: Path) -> str:
+    """sha256, hex, over `config.json` and every `*.safetensors` file of a Hugging Face folder, in name order."""
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights or not (folder / "config.json").exists():
+        raise AutomixerError(f"{folder} is no Hugging Face model folder: it needs config.json and *.safetensors files")
+    digest = hashlib.sha256()
+    for path in [folder / "config.json", *weights]:
+        with path.open("rb") as file:
+            digest.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _form(query: InfluenceQuery) -> tuple[Any, ...]:
+    return query.loss, {layer: (tensor.shape[1:], tensor.dtype) for layer, tensor in query.r.items()}
+
+
+def _refuse_duplicates(names: list[str]) -> None:
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise AutomixerError(f"direction names {', '.join(duplicates)} occur twice: choose other labels")

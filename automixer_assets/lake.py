@@ -1,0 +1,230 @@
+"""The lake: immutable, content-addressed folders, published whole or not at all.
+
+`Lake.publish(kind, digest, writer)` lets `writer` fill a working folder, then records every file's sha256 in
+`_COMPLETE.json` and renames the folder to `<kind>/<digest>`. The digest names the inputs, so publishing again is a
+lookup, and a killed pass finds its finished files under the same working name. Nothing here knows about Dagster.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from automixer_assets.errors import AutomixerError
+
+MARKER = "_COMPLETE.json"
+SCRATCH = "_scratch"
+"""A subfolder of the working folder for resumable intermediate state; removed before publishing."""
+DIGEST_LENGTH = 32
+MINIMUM_FREE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published folder. `content` is the sha256 over its files: what a data version is made of."""
+
+    kind: str
+    digest: str
+    path: Path
+    content: str
+    seconds: float
+    files: dict[str, str]
+
+    @property
+    def uri(self) -> str:
+        """Relative to the lake's root, so that a lake can be moved or copied."""
+        return f"{self.kind}/{self.digest}"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a writer may return: a content digest of its own, for files that also record when and where they ran."""
+
+    content: str | None = None
+
+
+class Lake:
+    """A directory of artefacts."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def find(self, kind: str, digest: str) -> Artifact | None:
+        """The published artefact, or None."""
+        folder = self.root / kind / digest
+        return _read_marker(kind, digest, folder) if (folder / MARKER).exists() else None
+
+    def open(self, uri: str) -> Artifact:
+        """The artefact at `uri`; raises AutomixerError naming what is gone."""
+        kind, _, digest = uri.partition("/")
+        artifact = self.find(kind, digest)
+        if artifact is None:
+            raise AutomixerError(
+                f"{self.root / uri} is missing or incomplete: restore it from a copy of the lake, or materialise {kind} again"
+            )
+        missing = [name for name in artifact.files if not (artifact.path / name).exists()]
+        if missing:
+            raise AutomixerError(f"{artifact.path / missing[0]} was deleted: restore it, or delete {artifact.path} and rebuild")
+        return artifact
+
+    def publish(
+        self, kind: str, digest: str, writer: Callable[[Path], Written | None], *, resumable: bool = False
+    ) -> Artifact:
+        """Return the artefact, running `writer(folder)` only if it is not there yet.
+
+        With `resumable`, a working folder left by a killed run is handed to the writer as it is; it must then hold
+        only files that were themselves renamed into place. Otherwise the folder starts empty.
+
+        Raises:
+            AutomixerError: another process is writing the same artefact, or the disk is full.
+        """
+        if (found := self.find(kind, digest)) is not None:
+            return found
+        (self.root / kind).mkdir(parents=True, exist_ok=True)
+        with _exclusive(self.root / kind / f".{digest}.lock", f"{kind}/{digest}"):
+            if (found := self.find(kind, digest)) is not None:
+                return found
+            return self._write(kind, digest, writer, resumable)
+
+    def _write(
+        self, kind: str, digest: str, writer: Callable[[Path], Written | None], resumable: bool
+    ) -> Artifact:
+        working, final = self.root / kind / f".partial-{digest}", self.root / kind / digest
+        if final.exists():  # a folder without its marker: deleted or copied halfway
+            shutil.rmtree(final)
+        if working.exists() and not resumable:
+            shutil.rmtree(working)
+        working.mkdir(exist_ok=True)
+        _require_space(working)
+        started = time.monotonic()
+        with disk_full_is_said(working):
+            written = writer(working) or Written()
+            shutil.rmtree(working / SCRATCH, ignore_errors=True)
+            (working / MARKER).unlink(missing_ok=True)
+            files = {path.relative_to(working).as_posix(): file_sha256(path) for path in _files_below(working)}
+            marker = {
+                "kind": kind,
+                "digest": digest,
+                "content": written.content or digest_of(files),
+                "seconds": round(time.monotonic() - started, 3),
+                "files": files,
+            }
+            sync_tree(working)
+            write_atomically(working / MARKER, json.dumps(marker, indent=1).encode() + b"\n")
+        working.rename(final)
+        sync_folder(final.parent)
+        return _read_marker(kind, digest, final)
+
+
+def digest_of(value: Any) -> str:
+    """sha256 (first 32 hex digits) of the canonical JSON of `value`."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_digest(folder: Path, names: Mapping[str, Path] | None = None) -> str:
+    """sha256 over relative names and contents of the files below `folder`."""
+    files = names or {path.relative_to(folder).as_posix(): path for path in _files_below(folder)}
+    return digest_of({name: file_sha256(path) for name, path in sorted(files.items())})
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write to a temporary name beside `path`, fsync, rename."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary name to write to; on success it is fsynced and renamed to `path`, on failure removed."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """fsync every file and folder below `folder`."""
+    for path in _files_below(folder):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    for path in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
+        sync_folder(path)
+
+
+@contextlib.contextmanager
+def disk_full_is_said(folder: Path) -> Iterator[None]:
+    """Turn ENOSPC from whatever library met it into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise AutomixerError(
+            f"no disk space left while writing {folder}: free some (or move AUTOMIXER_STATE to a larger disk) and run again"
+        ) from error
+
+
+def _require_space(folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < MINIMUM_FREE_BYTES:
+        raise AutomixerError(
+            f"only {free // 2**20} MiB of disk space left at {folder}: free some (or move AUTOMIXER_STATE to a larger disk)"
+        )
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _read_marker(kind: str, digest: str, folder: Path) -> Artifact:
+    marker = json.loads((folder / MARKER).read_text())
+    return Artifact(kind, digest, folder, marker["content"], marker["seconds"], marker["files"])
+
+
+@contextlib.contextmanager
+def _exclusive(lock: Path, what: str) -> Iterator[None]:
+    """Hold an advisory lock that dies with the process, so that a killed run blocks nobody."""
+    with lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise AutomixerError(
+                f"{what} is being written by process {file.read().strip() or '(unknown)'}: wait for that run or cancel it, then run again"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)

@@ -1,0 +1,229 @@
+"""From a plan to a Dagster asset.
+
+An asset function of this project is cheap: it pins what it reads and returns a `Build`, the work to be done. Only if
+the digest of those inputs is new does `Build.write` run, filling a folder of the lake. So asking whether an asset is
+current costs milliseconds, and a killed pass, a repeated run and the command line all go through the same code.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from automixer_assets import progress as progress_module
+from automixer_assets.errors import AutomixerError
+from automixer_assets.lake import Artifact, Lake, Written, digest_of
+from automixer_assets.lineage import Materialized, Pin, asset_name, latest, pins_json, resolve_pin
+from automixer_assets.partitions import require_valid_key
+from automixer_assets.resources import Automixer
+from automixer_assets.settings import Settings
+
+Metadata = dict[str, Any]
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
+    """What a blocking check found; `metadata` says by how much."""
+
+    passed: bool
+    description: str
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A blocking check of a published artefact."""
+
+    name: str
+    description: str
+    run: Callable[[Artifact], CheckOutcome]
+
+
+@dataclass(frozen=True)
+class Build:
+    """The work of one materialisation: what it read, and how to write and show the result."""
+
+    digest: str
+    pins: list[Pin]
+    write: Callable[[Path], Written | None]
+    show: Callable[[Artifact], Metadata]
+    resumable: bool = False
+    after: Callable[[Artifact], None] | None = None
+
+
+class Scope:
+    """What an asset function may use: settings, lake, its own partition, and pins of what it reads."""
+
+    def __init__(
+        self, asset: str, code: str, partition: str | None, automixer: Automixer, instance: dg.DagsterInstance, log: Log
+    ) -> None:
+        self.asset, self.code, self.partition_key = asset, code, partition
+        self.automixer, self.instance, self.log = automixer, instance, log
+        self.settings: Settings = automixer.settings()
+        self.lake: Lake = automixer.lake()
+        self.pins: list[Pin] = []
+
+    @property
+    def name(self) -> str:
+        return asset_name(self.asset, self.partition_key)
+
+    @property
+    def key(self) -> str:
+        """The key of an asset with one partition dimension."""
+        if self.partition_key is None:
+            raise AutomixerError(f"{self.asset} is partitioned: choose a partition (`--partition KEY`)")
+        for part in self.partition_key.split("|"):
+            require_valid_key(part)
+        return self.partition_key
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """Both keys of a two-dimensional partition, in alphabetical order of dimension name."""
+        first, _, second = self.key.partition("|")
+        return first, second
+
+    def pin(self, asset: str, partition: str | None = None) -> Artifact:
+        """Record and open the latest materialisation of an upstream asset."""
+        pin = resolve_pin(self.instance, asset, partition, self.name)
+        if pin not in self.pins:
+            self.pins.append(pin)
+        return self.lake.open(pin.uri)
+
+    def build(
+        self,
+        write: Callable[[Path], Written | None],
+        show: Callable[[Artifact], Metadata],
+        *,
+        settings: Any = None,
+        resumable: bool = False,
+        after: Callable[[Artifact], None] | None = None,
+    ) -> Build:
+        """The work to be done; its digest covers the pins, the given slice of settings and the code version."""
+        inputs = [[pin.asset, pin.partition, pin.data_version] for pin in self.pins]
+        digest = digest_of({"asset": self.asset, "code": self.code, "settings": settings, "inputs": inputs})
+        return Build(digest, list(self.pins), write, show, resumable, after)
+
+    def progress(self, total: float, unit: str) -> AbstractContextManager[progress_module.Progress]:
+        return progress_module.progress(self.name, total, unit, self.log)
+
+
+Plan = Callable[[Scope], Build]
+
+
+@dataclass(frozen=True)
+class LakeAsset:
+    """An asset function with what Dagster needs to know about it."""
+
+    asset: str
+    code: str
+    plan: Plan
+    definition: dg.AssetsDefinition
+    partitions_def: dg.PartitionsDefinition | None
+
+    @property
+    def kind(self) -> str:
+        return lake_kind(self.asset)
+
+    def is_current(self, partition: str | None, automixer: Automixer, instance: dg.DagsterInstance) -> bool:
+        """True when the latest materialisation was made from exactly the inputs that would be read now."""
+        found: Materialized | None = latest(instance, self.asset, partition)
+        if found is None or found.failed_checks:
+            return False
+        scope = Scope(self.asset, self.code, partition, automixer, instance, lambda line: None)
+        try:
+            build = self.plan(scope)
+        except AutomixerError:
+            return False  # an input is missing: running the asset will say which
+        artifact = scope.lake.find(self.kind, build.digest)
+        return artifact is not None and artifact.uri == found.pin.uri
+
+
+def lake_asset(
+    *,
+    asset: str,
+    group: str,
+    kinds: set[str],
+    code: str,
+    plan: Plan,
+    partitions_def: dg.PartitionsDefinition | None = None,
+    deps: Sequence[dg.AssetDep | str] = (),
+    checks: Sequence[Check] = (),
+    pool: str | None = None,
+) -> LakeAsset:
+    """Define an asset from its plan. The plan's docstring opens with the one question that the asset's page answers."""
+    key = dg.AssetKey.from_user_string(asset)
+    upstream = [dg.AssetDep(dg.AssetKey.from_user_string(dep)) if isinstance(dep, str) else dep for dep in deps]
+
+    @dg.asset(
+        key=key,
+        group_name=group,
+        kinds=kinds,
+        code_version=code,
+        description=plan.__doc__,
+        partitions_def=partitions_def,
+        deps=upstream,
+        check_specs=[dg.AssetCheckSpec(check.name, asset=key, description=check.description, blocking=True) for check in checks],
+        pool=pool,
+    )
+    def definition(context: dg.AssetExecutionContext, automixer: Automixer) -> dg.MaterializeResult:
+        partition = context.partition_key if context.has_partition_key else None
+        try:
+            scope = Scope(asset, code, partition, automixer, context.instance, context.log.info)
+            return _materialize(scope, plan, checks)
+        except AutomixerError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+
+    return LakeAsset(asset, code, plan, definition, partitions_def)
+
+
+def lake_kind(asset: str) -> str:
+    """The lake folder of an asset: its name without the proxy's prefix."""
+    return asset.rsplit("/", maxsplit=1)[-1]
+
+
+def _materialize(scope: Scope, plan: Plan, checks: Sequence[Check]) -> dg.MaterializeResult:
+    started = time.monotonic()
+    build = plan(scope)
+    planned = time.monotonic()
+    reused = scope.lake.find(lake_kind(scope.asset), build.digest) is not None
+    artifact = scope.lake.publish(lake_kind(scope.asset), build.digest, build.write, resumable=build.resumable)
+    if build.after is not None:
+        build.after(artifact)
+    outcomes = {check.name: check.run(artifact) for check in checks}
+    shown = build.show(artifact)
+    scope.log(f"{scope.name}: {'found in' if reused else 'written to'} {artifact.uri}, {artifact.seconds:.1f} s of work")
+    return dg.MaterializeResult(
+        metadata={
+            **shown,
+            "seconds": {"plan": round(planned - started, 3), "write": artifact.seconds, "reused": reused},
+            "uri": artifact.uri,
+            "folder": dg.MetadataValue.path(str(artifact.path)),
+            "sha256": artifact.content,
+            "pins": dg.MetadataValue.json(pins_json(build.pins)),
+            "failed_checks": json.dumps([name for name, outcome in outcomes.items() if not outcome.passed]),
+        },
+        data_version=dg.DataVersion(artifact.content),
+        check_results=[_check_result(name, outcome) for name, outcome in outcomes.items()],
+    )
+
+
+def _check_result(name: str, outcome: CheckOutcome) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=outcome.passed,
+        check_name=name,
+        description=outcome.description,
+        metadata=outcome.metadata,
+        severity=dg.AssetCheckSeverity.ERROR,
+    )
+
+
+def by_name(assets: Sequence[LakeAsset]) -> Mapping[str, LakeAsset]:
+    return {item.asset: item for item in assets}

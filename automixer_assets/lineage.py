@@ -1,0 +1,100 @@
+"""Lineage: pins. Every materialisation records exactly which upstream materialisations it read.
+
+Dagster's input tags name the latest event of any partition of the input; pins name the event of the partition that
+was read, its data version and the lake folder, and data is read through them only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import dagster as dg
+
+from automixer_assets.errors import AutomixerError
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One upstream materialisation. `uri` is relative to the lake's root; `sha256` is over the folder's files."""
+
+    asset: str
+    partition: str | None
+    data_version: str
+    run_id: str
+    storage_id: int
+    uri: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return asset_name(self.asset, self.partition)
+
+
+@dataclass(frozen=True)
+class Materialized:
+    """The latest materialisation of an asset's partition, as this project records it."""
+
+    pin: Pin
+    pins: tuple[Pin, ...]
+    failed_checks: tuple[str, ...]
+
+
+def asset_name(asset: str, partition: str | None) -> str:
+    """`tokenized_corpus[MW-2026-01]`: how messages name a partition of an asset."""
+    return asset if partition is None else f"{asset}[{partition}]"
+
+
+def latest(instance: dg.DagsterInstance, asset: str, partition: str | None) -> Materialized | None:
+    """The latest materialisation of exactly this partition, or None."""
+    key = dg.AssetKey.from_user_string(asset)
+    wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=None if partition is None else [partition])
+    records = instance.fetch_materializations(wanted, limit=1).records
+    if not records:
+        return None
+    record = records[0]
+    materialization = record.asset_materialization
+    assert materialization is not None
+    metadata = materialization.metadata
+    if "uri" not in metadata:
+        return None
+    pin = Pin(
+        asset=asset,
+        partition=partition,
+        data_version=_text(metadata, "sha256"),
+        run_id=record.run_id,
+        storage_id=record.storage_id,
+        uri=_text(metadata, "uri"),
+        sha256=_text(metadata, "sha256"),
+    )
+    pins = tuple(Pin(**document) for document in json.loads(_text(metadata, "pins")))
+    return Materialized(pin, pins, tuple(json.loads(_text(metadata, "failed_checks"))))
+
+
+def resolve_pin(instance: dg.DagsterInstance, asset: str, partition: str | None, reader: str) -> Pin:
+    """The pin that `reader` should read.
+
+    Raises:
+        AutomixerError: nothing is materialised there, or a blocking check of it failed.
+    """
+    name = asset_name(asset, partition)
+    found = latest(instance, asset, partition)
+    if found is None:
+        option = "" if partition is None else f" --partition '{partition}'"
+        raise AutomixerError(f"{reader} needs {name}, which is not materialised: run `automixer materialize {asset}{option}`")
+    if found.failed_checks:
+        raise AutomixerError(
+            f"{reader} needs {name}, whose check {found.failed_checks[0]!r} failed: see the check on its asset page, "
+            "mend the input and materialise it again"
+        )
+    return found.pin
+
+
+def pins_json(pins: list[Pin]) -> list[dict[str, object]]:
+    return [asdict(pin) for pin in pins]
+
+
+def _text(metadata: Mapping[str, dg.MetadataValue], name: str) -> str:
+    value = metadata[name].value
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,139 @@
+"""Materialise assets in this process, in topological order, skipping what is current.
+
+The same assets, runs and events as from the UI; only the process differs (one for everything, so imports are paid once).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import dagster as dg
+
+from automixer_assets.assets import all_assets
+from automixer_assets.definitions import build_defs
+from automixer_assets.errors import AutomixerError
+from automixer_assets.lake_asset import LakeAsset, by_name
+from automixer_assets.lineage import asset_name
+from automixer_assets.partitions import register_settings_keys
+from automixer_assets.resources import Automixer
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One asset partition to look at."""
+
+    asset: LakeAsset
+    partition: str | None
+
+    @property
+    def name(self) -> str:
+        return asset_name(self.asset.asset, self.partition)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a step."""
+
+    name: str
+    ran: bool
+    seconds: float
+
+
+class Materializer:
+    """Runs steps against one Dagster instance with one set of settings overrides."""
+
+    def __init__(self, instance: dg.DagsterInstance, automixer: Automixer, report: Report) -> None:
+        self.instance, self.automixer, self.report = instance, automixer, report
+        settings = automixer.settings()
+        register_settings_keys(instance, settings)
+        self.assets = by_name(all_assets(settings))
+        self.definitions = build_defs(settings, automixer=automixer)
+        self._job = self.definitions.resolve_implicit_global_asset_job_def()
+
+    def run(self, selection: str, partition: str | None = None, *, force: bool = False) -> list[Outcome]:
+        """Materialise a selection (Dagster's syntax, e.g. `+weight_manifest`); `partition` limits one dimension or all.
+
+        Raises:
+            AutomixerError: unknown selection or partition, or the first step that failed, in its own words.
+        """
+        names = self._select(selection)
+        outcomes = []
+        for name in names:
+            for step in self._steps(self.assets[name], partition):
+                outcomes.append(self._run_step(step, force))
+        if not outcomes:
+            raise AutomixerError(
+                f"nothing to materialise: {selection!r} has no registered partition{f' {partition!r}' if partition else ''}"
+            )
+        return outcomes
+
+    def _select(self, selection: str) -> list[str]:
+        """Names in topological order."""
+        graph = self.definitions.resolve_asset_graph()
+        try:
+            chosen = dg.AssetSelection.from_string(selection).resolve(graph)
+        except Exception as error:
+            raise AutomixerError(f"selection {selection!r} is not understood: {error}") from None
+        ordered = [key.to_user_string() for key in graph.toposorted_asset_keys if key in chosen]
+        if not ordered:
+            raise AutomixerError(f"selection {selection!r} matches no asset; there are: {', '.join(self.assets)}")
+        return ordered
+
+    def _steps(self, asset: LakeAsset, partition: str | None) -> Iterator[Step]:
+        """The partitions of an asset that are registered now; upstream assets may have added some a moment ago."""
+        if asset.partitions_def is None:
+            yield Step(asset, None)
+            return
+        for key in sorted(asset.partitions_def.get_partition_keys(dynamic_partitions_store=self.instance)):
+            if partition is not None and partition != key and partition not in key.split("|"):
+                continue
+            if applies(asset.asset, key, self.automixer):
+                yield Step(asset, str(key))
+
+    def _run_step(self, step: Step, force: bool) -> Outcome:
+        started = time.monotonic()
+        if not force and step.asset.is_current(step.partition, self.automixer, self.instance):
+            return Outcome(step.name, ran=False, seconds=time.monotonic() - started)
+        self.report(step.name)
+        result = self._job.execute_in_process(
+            asset_selection=[dg.AssetKey.from_user_string(step.asset.asset)],
+            partition_key=step.partition,
+            instance=self.instance,
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+        if not result.success:
+            raise AutomixerError(_failure(step, result))
+        return Outcome(step.name, ran=True, seconds=time.monotonic() - started)
+
+
+def applies(asset: str, partition: str, automixer: Automixer) -> bool:
+    """False for partitions that the settings no longer define, or that a recipe's scorer does not need."""
+    settings = automixer.settings()
+    keys = partition.split("|")
+    if asset in ("selected_checkpoints", "joint_influence"):
+        recipe = settings.recipes.get(keys[0])
+        return recipe is not None and (asset == "joint_influence" or recipe.scorer == "influence")
+    if asset in ("grouped_shards", "weight_manifest", "target_runs"):
+        if keys[0] not in settings.mixtures:
+            return False
+        compared = settings.targets is not None and keys[0] in (settings.targets.baseline, *settings.targets.mixtures)
+        return asset != "target_runs" or compared
+    return True
+
+
+def _failure(step: Step, result: dg.ExecuteInProcessResult) -> str:
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            described = data.user_failure_data.description if data.user_failure_data else None
+            if described:
+                return described
+            error = data.error.cause or data.error if data.error else None
+            return f"{step.name} failed: {error.message.strip() if error else event.message} (run {result.run_id})"
+    return f"{step.name} failed (run {result.run_id})"
+

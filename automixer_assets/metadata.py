@@ -1,0 +1,69 @@
+"""What a person sees on an asset's page: tables, plots, SQL. Plots stay under 100 KB and tables short."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import polars as pl
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAX_TABLE_ROWS = 60
+PALETTE = ("#2f6fdf", "#e07b39", "#3a9e6e", "#b8468f", "#8a6d3b", "#5f6b7a", "#c9a227", "#7a52c7", "#d1495b", "#2a9d8f")
+
+
+def table(frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    """A Markdown table of a short frame; longer ones say how many rows are not shown."""
+    shown = frame.head(MAX_TABLE_ROWS)
+    header = "| " + " | ".join(frame.columns) + " |\n|" + "---|" * frame.width + "\n"
+    rows = "".join("| " + " | ".join(format_cell(value) for value in row) + " |\n" for row in shown.iter_rows())
+    more = f"\n… and {frame.height - shown.height:,} more rows\n" if frame.height > shown.height else ""
+    return dg.MetadataValue.md(header + rows + more)
+
+
+def format_cell(value: Any) -> str:
+    """Numbers at readable precision, nulls as a dash, lists joined, no character that breaks a table."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.3e}" if value != 0 and abs(value) < 1e-3 else f"{value:,.4g}"
+    if isinstance(value, (list, tuple, pl.Series)):
+        return ", ".join(format_cell(item) for item in value) or "–"
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def plot(draw: Callable[[Axes], None], *, width: float = 7.0, height: float = 3.4) -> dg.MarkdownMetadataValue:
+    """An inline image of what `draw` puts on the axes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    draw(axes)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=80)
+    return dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})")
+
+
+def sql(names: Sequence[str]) -> dg.MarkdownMetadataValue:
+    """The SQL files that made a table."""
+    from automixer_assets.mixture.sql import load_sql
+
+    return dg.MetadataValue.md("\n".join(f"**{name}.sql**\n```sql\n{load_sql(name)}\n```\n" for name in names))
+
+
+def columns(described: Sequence[tuple[str, str, str]]) -> dg.TableSchema:
+    """A column schema from (name, type, description)."""
+    return dg.TableSchema(columns=[dg.TableColumn(name, type_, description) for name, type_, description in described])

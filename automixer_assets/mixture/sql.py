@@ -1,0 +1,62 @@
+"""Load a statement from `automixer_assets/sql` and run it in an in-memory DuckDB of its own.
+
+Statements take named parameters and, where their header says so, a view over an Arrow table. Nothing is templated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import resources
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+
+def load_sql(name: str) -> str:
+    """Text of `automixer_assets/sql/NAME.sql`."""
+    return (resources.files("automixer_assets") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+class Database:
+    """One in-memory DuckDB; made by `open_database`."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def table(self, name: str, parameters: Mapping[str, Any], **views: pa.Table) -> pa.Table:
+        """Result of the statement NAME; each of `views` is visible to it under its keyword."""
+        return self._execute(name, parameters, views).to_arrow_table()
+
+    def batches(self, name: str, parameters: Mapping[str, Any], rows: int = 2**18) -> pa.RecordBatchReader:
+        """The same in batches, for results larger than memory."""
+        return self._execute(name, parameters, {}).to_arrow_reader(rows)
+
+    def _execute(
+        self, name: str, parameters: Mapping[str, Any], views: Mapping[str, pa.Table]
+    ) -> duckdb.DuckDBPyConnection:
+        for view, table in views.items():
+            self._connection.register(view, table)
+        return self._connection.execute(load_sql(name), dict(parameters))
+
+
+@contextmanager
+def open_database(*, threads: int = 1, memory_limit: str | None = None) -> Iterator[Database]:
+    """A database that spills to a temporary folder.
+
+    One thread unless asked: sums of doubles then have one order, and shards are small.
+    """
+    with TemporaryDirectory(prefix="automixer-spill-") as spill:
+        config: dict[str, Any] = {"threads": threads, "temp_directory": spill}
+        if memory_limit is not None:
+            config["memory_limit"] = memory_limit
+        with duckdb.connect(":memory:", config=config) as connection:
+            yield Database(connection)
+
+
+def run_sql(name: str, parameters: Mapping[str, Any], **views: pa.Table) -> pa.Table:
+    """Run one statement in a database of its own."""
+    with open_database() as database:
+        return database.table(name, parameters, **views)

@@ -1,0 +1,93 @@
+"""Checkpoints on disk: names, and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from automixer_assets.errors import AutomixerError
+from automixer_assets.proxy.quiet import quiet
+from automixer_assets.proxy.tokenizer import TOKENIZER_FILES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_KEY = re.compile(r"^(?P<proxy>.+)-step-(?P<step>\d{6,})$")
+_FOLDER = re.compile(r"^step-(?P<step>\d{6,})$")
+
+
+def checkpoint_key(proxy: str, step: int) -> str:
+    """Partition key of a proxy's checkpoint: `demo-step-000480`."""
+    return f"{proxy}-step-{step:06d}"
+
+
+def parse_checkpoint_key(key: str) -> tuple[str, int]:
+    """(proxy, step) of a checkpoint key; AutomixerError when it is none."""
+    match = _KEY.match(key)
+    if match is None:
+        raise AutomixerError(f"{key!r} is not a checkpoint key; keys look like {checkpoint_key('demo', 480)!r}")
+    return match["proxy"], int(match["step"])
+
+
+def step_folder(step: int) -> str:
+    """Folder name of a step below `checkpoints/`."""
+    return f"step-{step:06d}"
+
+
+def list_checkpoints(run: Path) -> dict[int, Path]:
+    """Complete checkpoints of a run folder by step, ascending."""
+    found = {int(match["step"]): path for path in (run / "checkpoints").glob("step-*") if (match := _FOLDER.match(path.name))}
+    return dict(sorted(found.items()))
+
+
+def write_checkpoint(model: PreTrainedModel, run: Path, step: int, tokenizer_folder: Path | None) -> Path:
+    """Write `checkpoints/step-NNNNNN` in Hugging Face layout; an older one of the same step is replaced."""
+    target = run / "checkpoints" / step_folder(step)
+    with atomic_folder(target) as folder:
+        with quiet():
+            model.save_pretrained(folder)
+        for name in TOKENIZER_FILES if tokenizer_folder is not None else ():
+            if (tokenizer_folder / name).is_file():
+                shutil.copyfile(tokenizer_folder / name, folder / name)
+    return target
+
+
+@contextlib.contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """A folder to fill; it takes the name `target` on leaving, with every file flushed to disk before."""
+    temporary = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    yield temporary
+    for path in sorted(temporary.rglob("*")):
+        if path.is_file():
+            _flush(path)
+    _flush(temporary)
+    if target.exists():
+        shutil.rmtree(target)
+    temporary.rename(target)
+    _flush(target.parent)
+
+
+@contextlib.contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """A file to write; it takes the name `target` on leaving, flushed to disk before."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.partial")
+    yield temporary
+    _flush(temporary)
+    temporary.replace(target)
+    _flush(target.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,100 @@
+"""Resume state: weights, AdamW moments, history and the data's place, so that a killed run goes on bit for bit.
+
+`resume/step-NNNNNN/` holds `state.safetensors`, `history.parquet` and `state.json`; nothing is pickled. There is no
+random state to keep: the model has no dropout and the data's order comes from a hash.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from automixer_assets.errors import AutomixerError
+from automixer_assets.proxy.checkpoints import atomic_folder, step_folder
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from transformers import PreTrainedModel
+
+FOLDER = "resume"
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Where a run goes on: steps done, the rows of `training.parquet` so far, the data's state."""
+
+    step: int
+    history: list[dict[str, Any]]
+    data: dict[str, Any]
+
+
+def save_resume(
+    run: Path,
+    step: int,
+    model: PreTrainedModel,
+    optimizer: Optimizer,
+    history: pl.DataFrame,
+    *,
+    fingerprint: dict[str, Any],
+    data: dict[str, Any],
+) -> None:
+    """Write the state after `step` steps, then remove older ones."""
+    from safetensors.torch import save_file
+
+    tensors = {}
+    for name, parameter in model.named_parameters():  # a tied matrix appears once
+        tensors[f"model.{name}"] = parameter.detach().contiguous()
+        for moment in _MOMENTS:
+            tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment]
+    with atomic_folder(run / FOLDER / step_folder(step)) as folder:
+        save_file(tensors, folder / "state.safetensors")
+        history.write_parquet(folder / "history.parquet")
+        (folder / "state.json").write_text(json.dumps({"step": step, "fingerprint": fingerprint, "data": data}, indent=1))
+    for older in _states(run)[:-1]:
+        shutil.rmtree(older)
+
+
+def load_resume(
+    run: Path, model: PreTrainedModel, optimizer: Optimizer, *, fingerprint: dict[str, Any]
+) -> Resumed | None:
+    """Put the newest state of `run` into model and optimizer; None when there is none.
+
+    Raises:
+        AutomixerError: the state belongs to a run with other settings or another model.
+    """
+    states = _states(run)
+    if not states:
+        return None
+    folder = states[-1]
+    document = json.loads((folder / "state.json").read_text())
+    if document["fingerprint"] != fingerprint:
+        raise AutomixerError(f"{folder} was left by a run with other settings; delete {run} to start anew")
+    _restore(folder / "state.safetensors", document["step"], model, optimizer)
+    return Resumed(document["step"], pl.read_parquet(folder / "history.parquet").to_dicts(), document["data"])
+
+
+def remove_resume(run: Path) -> None:
+    shutil.rmtree(run / FOLDER, ignore_errors=True)
+
+
+def _restore(path: Path, step: int, model: PreTrainedModel, optimizer: Optimizer) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    tensors = load_file(path)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(tensors[f"model.{name}"])
+            moments = {moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in _MOMENTS}
+            count = torch.tensor(float(step), device=parameter.device)  # AdamW's own count of steps
+            optimizer.state[parameter] = {"step": count, **moments}
+
+
+def _states(run: Path) -> list[Path]:
+    return sorted((run / FOLDER).glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))

@@ -1,0 +1,65 @@
+"""Where things are: settings file, state folder, lake. The only place that reads environment variables."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from automixer_assets.errors import AutomixerError
+from automixer_assets.lake import Lake
+from automixer_assets.settings import Settings, load_settings
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+def state_folder() -> Path:
+    """AUTOMIXER_STATE, by default `.automixer` in the working directory."""
+    return Path(os.environ.get("AUTOMIXER_STATE") or ".automixer").absolute()
+
+
+def config_path() -> Path:
+    """AUTOMIXER_CONFIG, by default the demo's settings."""
+    return Path(os.environ.get("AUTOMIXER_CONFIG") or PROJECT_ROOT / "configs" / "demo.yaml").absolute()
+
+
+def prepare_environment(config: Path | None = None) -> None:
+    """Give Dagster its home and one torch thread per process, unless the user chose otherwise."""
+    if config is not None:
+        os.environ["AUTOMIXER_CONFIG"] = str(config.absolute())
+    state = state_folder()
+    state.mkdir(parents=True, exist_ok=True)
+    os.environ["AUTOMIXER_STATE"] = str(state)
+    os.environ.setdefault("DAGSTER_HOME", str(_dagster_home()))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _dagster_home() -> Path:
+    for folder in (Path.cwd(), PROJECT_ROOT):
+        if (folder / "dagster.yaml").exists():
+            return folder
+    raise AutomixerError("dagster.yaml was not found: run from the project's folder or set DAGSTER_HOME")
+
+
+class Automixer(dg.ConfigurableResource):
+    """Settings and lake, with per-run overrides from the launchpad or `--set`."""
+
+    overrides: dict[str, Any] = Field(
+        default={},
+        description="Settings to change for this run only, by dotted path, e.g. {recipes.demo.alpha: uniform}.",
+    )
+
+    def settings(self) -> Settings:
+        return load_settings(config_path(), self.overrides)
+
+    def lake(self) -> Lake:
+        return Lake(state_folder() / "lake")
+
+    def resolve(self, path: str) -> Path:
+        """A settings path: absolute, or relative to the state folder."""
+        return state_folder() / Path(path).expanduser()

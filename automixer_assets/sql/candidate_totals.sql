@@ -1,0 +1,9 @@
+-- What regrouping chooses from: the union of the mixture's snapshots.
+-- Grain:  one row.
+-- Input:  $files  joint_influence shards: n_tokens
+-- Output: n_candidates, candidate_tokens.
+-- Shell:  PREPARE q AS <this statement>; EXECUTE q(files := ['shard-00000.parquet']);
+SELECT
+    count(*) AS n_candidates,
+    CAST(coalesce(sum(n_tokens), 0) AS BIGINT) AS candidate_tokens
+FROM read_parquet($files, hive_partitioning = false)

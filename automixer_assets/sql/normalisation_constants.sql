@@ -1,0 +1,23 @@
+-- Median and median absolute deviation of a checkpoint's utility on the reference sample (DESIGN: scale between checkpoints).
+-- Grain:  one row.
+-- Input:  $file     influence_query/reference_scores.parquet: influence_*  (paper's sign)
+--         $columns  the influence columns of the group's tasks
+-- Output: center (median of -mean influence), scale (median of |utility - center|), n_documents, n_unscored (null or not finite).
+-- Shell:  PREPARE q AS <this statement>; EXECUTE q(file := 'reference_scores.parquet', columns := [...]);
+WITH scores AS (
+    SELECT CAST([*COLUMNS(lambda name: list_contains($columns, name))] AS DOUBLE[]) AS influences
+    FROM read_parquet($file, hive_partitioning = false)
+),
+utilities AS (
+    SELECT
+        CASE
+            WHEN list_count(influences) = len(influences) THEN 0 - list_sum(influences) / len(influences)
+        END AS utility
+    FROM scores
+)
+SELECT
+    median(utility) FILTER (isfinite(utility)) AS center,
+    mad(utility) FILTER (isfinite(utility)) AS scale,
+    count(*) AS n_documents,
+    count(*) FILTER (utility IS NULL OR NOT isfinite(utility)) AS n_unscored
+FROM utilities
