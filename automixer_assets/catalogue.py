@@ -60,7 +60,9 @@ def find_manifest(instance: dg.DagsterInstance, lake: Lake, name: str) -> Manife
     if not known:
         others = sorted({version.mixture for version in versions(instance)})
         hint = f"there are: {', '.join(others)}" if others else "none was made yet"
-        raise AutomixerError(f"no mixture {mixture!r} was made ({hint}): run `automixer materialize +weight_manifest --partition {mixture}`")
+        raise AutomixerError(
+            f"no mixture {mixture!r} was made ({hint}): run `automixer materialize +weight_manifest --partition {mixture}`"
+        )
     matching = [version for version in known if version.digest.startswith(digest)]
     if not matching:
         digests = ", ".join(sorted({version.digest[:12] for version in known}))

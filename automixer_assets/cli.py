@@ -69,8 +69,12 @@ def demo(
 
 @app.command()
 def materialize(
-    selection: Annotated[str, typer.Argument(help="Dagster's asset selection, e.g. weight_manifest or +weight_manifest")],
-    partition: Annotated[str | None, typer.Option("--partition", help="a partition key, or one of its dimensions")] = None,
+    selection: Annotated[
+        str, typer.Argument(help="Dagster's asset selection, e.g. weight_manifest or +weight_manifest")
+    ],
+    partition: Annotated[
+        str | None, typer.Option("--partition", help="a partition key, or one of its dimensions")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="run even what is current")] = False,
     config: Config = None,
     set_: Overrides = None,

@@ -74,7 +74,9 @@ class Lake:
             )
         missing = [name for name in artifact.files if not (artifact.path / name).exists()]
         if missing:
-            raise AutomixerError(f"{artifact.path / missing[0]} was deleted: restore it, or delete {artifact.path} and rebuild")
+            raise AutomixerError(
+                f"{artifact.path / missing[0]} was deleted: restore it, or delete {artifact.path} and rebuild"
+            )
         return artifact
 
     def publish(
@@ -96,9 +98,7 @@ class Lake:
                 return found
             return self._write(kind, digest, writer, resumable)
 
-    def _write(
-        self, kind: str, digest: str, writer: Callable[[Path], Written | None], resumable: bool
-    ) -> Artifact:
+    def _write(self, kind: str, digest: str, writer: Callable[[Path], Written | None], resumable: bool) -> Artifact:
         working, final = self.root / kind / f".partial-{digest}", self.root / kind / digest
         if final.exists():  # a folder without its marker: deleted or copied halfway
             shutil.rmtree(final)

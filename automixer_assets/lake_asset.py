@@ -5,8 +5,6 @@ the digest of those inputs is new does `Build.write` run, filling a folder of th
 current costs milliseconds, and a killed pass, a repeated run and the command line all go through the same code.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +18,7 @@ import dagster as dg
 from automixer_assets import progress as progress_module
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import Artifact, Lake, Written, digest_of
-from automixer_assets.lineage import Materialized, Pin, asset_name, latest, pins_json, resolve_pin
+from automixer_assets.lineage import Materialized, Pin, asset_name, latest, pins_json, require_consistent, resolve_pin
 from automixer_assets.partitions import require_valid_key
 from automixer_assets.resources import Automixer
 from automixer_assets.settings import Settings
@@ -107,6 +105,7 @@ class Scope:
         after: Callable[[Artifact], None] | None = None,
     ) -> Build:
         """The work to be done; its digest covers the pins, the given slice of settings and the code version."""
+        require_consistent(self.instance, self.pins, self.name)
         inputs = [[pin.asset, pin.partition, pin.data_version] for pin in self.pins]
         digest = digest_of({"asset": self.asset, "code": self.code, "settings": settings, "inputs": inputs})
         return Build(digest, list(self.pins), write, show, resumable, after)
@@ -170,7 +169,9 @@ def lake_asset(
         description=plan.__doc__,
         partitions_def=partitions_def,
         deps=upstream,
-        check_specs=[dg.AssetCheckSpec(check.name, asset=key, description=check.description, blocking=True) for check in checks],
+        check_specs=[
+            dg.AssetCheckSpec(check.name, asset=key, description=check.description, blocking=True) for check in checks
+        ],
         pool=pool,
     )
     def definition(context: dg.AssetExecutionContext, automixer: Automixer) -> dg.MaterializeResult:
@@ -199,7 +200,9 @@ def _materialize(scope: Scope, plan: Plan, checks: Sequence[Check]) -> dg.Materi
         build.after(artifact)
     outcomes = {check.name: check.run(artifact) for check in checks}
     shown = build.show(artifact)
-    scope.log(f"{scope.name}: {'found in' if reused else 'written to'} {artifact.uri}, {artifact.seconds:.1f} s of work")
+    scope.log(
+        f"{scope.name}: {'found in' if reused else 'written to'} {artifact.uri}, {artifact.seconds:.1f} s of work"
+    )
     return dg.MaterializeResult(
         metadata={
             **shown,

@@ -7,8 +7,9 @@ was read, its data version and the lake folder, and data is read through them on
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from weakref import WeakKeyDictionary
 
 import dagster as dg
 
@@ -37,7 +38,6 @@ class Materialized:
     """The latest materialisation of an asset's partition, as this project records it."""
 
     pin: Pin
-    pins: tuple[Pin, ...]
     failed_checks: tuple[str, ...]
 
 
@@ -68,8 +68,7 @@ def latest(instance: dg.DagsterInstance, asset: str, partition: str | None) -> M
         uri=_text(metadata, "uri"),
         sha256=_text(metadata, "sha256"),
     )
-    pins = tuple(Pin(**document) for document in json.loads(_text(metadata, "pins")))
-    return Materialized(pin, pins, tuple(json.loads(_text(metadata, "failed_checks"))))
+    return Materialized(pin, tuple(json.loads(_text(metadata, "failed_checks"))))
 
 
 def resolve_pin(instance: dg.DagsterInstance, asset: str, partition: str | None, reader: str) -> Pin:
@@ -82,13 +81,65 @@ def resolve_pin(instance: dg.DagsterInstance, asset: str, partition: str | None,
     found = latest(instance, asset, partition)
     if found is None:
         option = "" if partition is None else f" --partition '{partition}'"
-        raise AutomixerError(f"{reader} needs {name}, which is not materialised: run `automixer materialize {asset}{option}`")
+        raise AutomixerError(
+            f"{reader} needs {name}, which is not materialised: run `automixer materialize {asset}{option}`"
+        )
     if found.failed_checks:
         raise AutomixerError(
             f"{reader} needs {name}, whose check {found.failed_checks[0]!r} failed: see the check on its asset page, "
             "mend the input and materialise it again"
         )
     return found.pin
+
+
+def upstream(instance: dg.DagsterInstance, pin: Pin) -> tuple[Pin, ...]:
+    """The pins of a pinned materialisation, whatever has been materialised since."""
+    return _pins_of(instance, pin.asset, pin.storage_id)
+
+
+def require_consistent(instance: dg.DagsterInstance, pins: Sequence[Pin], reader: str) -> None:
+    """Refuse to combine artefacts that were made from different versions of a common input.
+
+    Raises:
+        AutomixerError: names the two artefacts and the input whose versions differ.
+    """
+    seen: dict[tuple[str, str | None], tuple[Pin, Pin]] = {}
+    queue = [(pin, pin) for pin in pins]
+    visited: set[int] = set()
+    while queue:
+        pin, via = queue.pop(0)
+        other, other_via = seen.setdefault((pin.asset, pin.partition), (pin, via))
+        if other.data_version != pin.data_version:
+            older = via if pin.storage_id < other.storage_id else other_via
+            raise AutomixerError(
+                f"{reader} would mix two versions of {pin.name}: {older.name} was made from an older one than "
+                f"{(other_via if older is via else via).name}; materialise what lies between them again "
+                f"(`automixer materialize '+{older.asset}'`)"
+            )
+        if pin.storage_id not in visited:
+            visited.add(pin.storage_id)
+            queue.extend((parent, via) for parent in upstream(instance, pin))
+
+
+def _pins_of(instance: dg.DagsterInstance, asset: str, storage_id: int) -> tuple[Pin, ...]:
+    cached = _PINS.setdefault(instance, {})
+    if storage_id not in cached:
+        wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey.from_user_string(asset), storage_ids=[storage_id])
+        records = instance.fetch_materializations(wanted, limit=1).records
+        if not records or records[0].asset_materialization is None:
+            raise AutomixerError(
+                f"the event log no longer holds materialisation {storage_id} of {asset}: restore AUTOMIXER_STATE from a copy"
+            )
+        cached[storage_id] = _recorded_pins(records[0].asset_materialization.metadata)
+    return cached[storage_id]
+
+
+_PINS: WeakKeyDictionary[dg.DagsterInstance, dict[int, tuple[Pin, ...]]] = WeakKeyDictionary()
+"""Events never change, so pins are looked up once per storage id."""
+
+
+def _recorded_pins(metadata: Mapping[str, dg.MetadataValue]) -> tuple[Pin, ...]:
+    return tuple(Pin(**document) for document in json.loads(_text(metadata, "pins")))
 
 
 def pins_json(pins: list[Pin]) -> list[dict[str, object]]:

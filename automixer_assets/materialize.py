@@ -136,4 +136,3 @@ def _failure(step: Step, result: dg.ExecuteInProcessResult) -> str:
             error = data.error.cause or data.error if data.error else None
             return f"{step.name} failed: {error.message.strip() if error else event.message} (run {result.run_id})"
     return f"{step.name} failed (run {result.run_id})"
-

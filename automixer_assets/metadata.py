@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MAX_TABLE_ROWS = 60
+SAMPLED_ROWS = 200_000
 PALETTE = ("#2f6fdf", "#e07b39", "#3a9e6e", "#b8468f", "#8a6d3b", "#5f6b7a", "#c9a227", "#7a52c7", "#d1495b", "#2a9d8f")
 
 
@@ -39,6 +40,36 @@ def format_cell(value: Any) -> str:
     if isinstance(value, (list, tuple, pl.Series)):
         return ", ".join(format_cell(item) for item in value) or "–"
     return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def sample(files: str | Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
+    """Columns of a table for plots and quantiles: every k-th row, so that memory does not grow with the corpus."""
+    scan = pl.scan_parquet(files)
+    rows = scan.select(pl.len()).collect().item()
+    step = max(1, -(-rows // SAMPLED_ROWS))
+    return scan.select(columns).gather_every(step).collect(engine="streaming")
+
+
+def histogram(values: pl.Series, label: str, *, mark: float | None = None, note: str = "") -> dg.MarkdownMetadataValue:
+    """Distribution of a column between its 0.5th and 99.5th percentile, one value marked."""
+
+    def draw(axes: Axes) -> None:
+        low, high = (values.quantile(q, "nearest") for q in (0.005, 0.995))
+        if low is None or high is None:
+            return
+        axes.hist(values.to_numpy(), bins=70, range=(low, high) if low < high else None, color=PALETTE[0])
+        if mark is not None:
+            axes.axvline(mark, color=PALETTE[1], label=note)
+            axes.legend(fontsize=8)
+        axes.set_xlabel(label)
+        axes.set_ylabel("documents")
+
+    return plot(draw)
+
+
+def number(value: Any) -> float:
+    """A polars aggregate of a numeric column as a float; NaN where the column is empty."""
+    return float("nan") if value is None else float(value)
 
 
 def plot(draw: Callable[[Axes], None], *, width: float = 7.0, height: float = 3.4) -> dg.MarkdownMetadataValue:

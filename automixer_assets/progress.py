@@ -50,5 +50,7 @@ def progress(label: str, total: float, unit: str, log: Callable[[str], None]) ->
         return
     from tqdm import tqdm
 
-    with tqdm(total=total, desc=label, unit=f" {unit}", leave=False, dynamic_ncols=True, unit_scale=total > 9999) as bar:
+    with tqdm(
+        total=total, desc=label, unit=f" {unit}", leave=False, dynamic_ncols=True, unit_scale=total > 9999
+    ) as bar:
         yield _BarProgress(label, total, unit, log, bar)

@@ -95,9 +95,7 @@ class Architecture(Section):
     @model_validator(mode="after")
     def _divisible(self) -> Architecture:
         if self.hidden_size % self.num_attention_heads or self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError(
-                "hidden_size must be a multiple of num_attention_heads, and that of num_key_value_heads"
-            )
+            raise ValueError("hidden_size must be a multiple of num_attention_heads, and that of num_key_value_heads")
         return self
 
 
@@ -265,7 +263,11 @@ class Settings(Section):
 
         def completed(mixture: Any) -> Any:
             recipe = recipes.get(mixture.get("recipe")) if isinstance(mixture, dict) else None
-            return {"profile": recipe["profile"], **mixture} if isinstance(recipe, dict) and "profile" in recipe else mixture
+            return (
+                {"profile": recipe["profile"], **mixture}
+                if isinstance(recipe, dict) and "profile" in recipe
+                else mixture
+            )
 
         return {**given, "mixtures": {name: completed(mixture) for name, mixture in mixtures.items()}}
 
@@ -367,7 +369,11 @@ def _sentence(issue: Any) -> str:
     if issue["type"] == "missing":
         return f"key {where!r} is missing; add it"
     message = re.sub(r"^Value error, ", "", issue["msg"])
-    return f"{where!r}: {message} (given: {issue['input']!r})" if not isinstance(issue["input"], dict) else f"{where!r}: {message}"
+    return (
+        f"{where!r}: {message} (given: {issue['input']!r})"
+        if not isinstance(issue["input"], dict)
+        else f"{where!r}: {message}"
+    )
 
 
 def _suggestion(location: tuple[Any, ...]) -> str:

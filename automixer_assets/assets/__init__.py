@@ -15,4 +15,9 @@ def all_assets(settings: Settings) -> list[LakeAsset]:
         for proxy in proxies
         for item in (*simulation.simulation_assets(proxy, settings), *influence.influence_assets(proxy))
     ]
-    return [*corpus.corpus_assets(settings), *chains, *mixture.mixture_assets(settings), *evaluation.evaluation_assets()]
+    return [
+        *corpus.corpus_assets(settings),
+        *chains,
+        *mixture.mixture_assets(settings),
+        *evaluation.evaluation_assets(),
+    ]

@@ -8,15 +8,22 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from automixer_assets import metadata
+from automixer_assets.checks import check_disjoint, check_tokens, check_unique_documents
 from automixer_assets.corpus.inventory import INVENTORY_VERSION, read_texts, source_files, take_inventory
 from automixer_assets.corpus.reference import write_reference_sample
 from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.corpus.tokenize import TOKENIZE_VERSION, tokenize_snapshot
-from automixer_assets.lake import Artifact, folder_digest
-from automixer_assets.lake_asset import Build, Check, CheckOutcome, LakeAsset, Metadata, Scope, lake_asset
+from automixer_assets.lake import folder_digest
+from automixer_assets.lake_asset import Build, Check, LakeAsset, Scope, lake_asset
+from automixer_assets.pages.corpus import (
+    show_reference_sample,
+    show_snapshot_inventory,
+    show_tokenized_corpus,
+    show_tokenizer,
+    show_validation_items,
+)
 from automixer_assets.partitions import SNAPSHOTS
-from automixer_assets.settings import Settings, Tasks
+from automixer_assets.settings import Settings
 
 GROUP = "corpus"
 
@@ -49,7 +56,9 @@ def corpus_assets(settings: Settings) -> list[LakeAsset]:
             plan=plan_tokenized_corpus,
             partitions_def=SNAPSHOTS,
             deps=["snapshot_inventory", "tokenizer"],
-            checks=[Check("tokens_match_documents", "Token offsets and lengths cover each shard exactly.", check_tokens)],
+            checks=[
+                Check("tokens_match_documents", "Token offsets and lengths cover each shard exactly.", check_tokens)
+            ],
         ),
         lake_asset(
             asset="validation_items",
@@ -89,47 +98,9 @@ def plan_snapshot_inventory(scope: Scope) -> Build:
             )
 
     fingerprint = [[file.name, file.size, file.mtime_ns] for file in files]
-    return scope.build(write, show_snapshot_inventory, settings=[scope.settings.corpus.documents_per_shard, fingerprint])
-
-
-def show_snapshot_inventory(artifact: Artifact) -> Metadata:
-    documents = pl.scan_parquet(artifact.path / "documents" / "*.parquet")
-    totals = documents.select(
-        documents=pl.len(), shards=pl.struct("file").n_unique(), mean_characters=pl.col("n_characters").mean()
-    ).collect()
-    copies = documents.select(pl.len() - pl.col("content_hash").n_unique()).collect().item()
-    languages = documents.group_by("language").len("documents").sort("documents", descending=True).collect()
-    quarantine = pl.read_parquet(artifact.path / "quarantine.parquet")
-    return {
-        "dagster/row_count": totals["documents"].item(),
-        "documents": totals["documents"].item(),
-        "quarantined rows": quarantine.height,
-        "exact copies": copies,
-        "mean characters": totals["mean_characters"].item(),
-        "files": metadata.table(pl.read_parquet(artifact.path / "files.parquet")),
-        "languages": metadata.table(languages),
-        "quarantine by reason": metadata.table(quarantine.group_by("reason").len("rows").sort("reason")),
-        "quarantine, first rows": metadata.table(quarantine.head(10)),
-        "document length": metadata.plot(
-            lambda axes: _histogram(axes, documents.select("n_characters").collect().to_series(), "characters")
-        ),
-        "dagster/column_schema": metadata.columns(
-            [
-                ("doc_id", "string", "the source's id"),
-                ("file", "string", "source file below the snapshot's folder"),
-                ("row", "int64", "row in that file"),
-                ("content_hash", "string", "xxh3-128 of the text"),
-                ("n_characters", "int64", "length of the text"),
-                ("url … licence", "", "carried through from the source, null where absent"),
-            ]
-        ),
-    }
-
-
-def check_unique_documents(artifact: Artifact) -> CheckOutcome:
-    ids = pl.scan_parquet(artifact.path / "documents" / "*.parquet").select("doc_id")
-    rows, distinct = ids.select(pl.len(), pl.col("doc_id").n_unique().alias("distinct")).collect().row(0)
-    return CheckOutcome(rows == distinct, f"{rows:,} rows, {distinct:,} distinct ids")
+    return scope.build(
+        write, show_snapshot_inventory, settings=[scope.settings.corpus.documents_per_shard, fingerprint]
+    )
 
 
 def plan_tokenizer(scope: Scope) -> Build:
@@ -160,20 +131,6 @@ def plan_tokenizer(scope: Scope) -> Build:
     return scope.build(write, show_tokenizer, settings=chosen.model_dump())
 
 
-def show_tokenizer(artifact: Artifact) -> Metadata:
-    from automixer_assets.proxy.tokenizer import load_tokenizer, tokenizer_digest
-
-    tokenizer = load_tokenizer(artifact.path)
-    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
-    longest = sorted((token for token, _ in vocabulary), key=len, reverse=True)[:20]
-    return {
-        "vocabulary": len(tokenizer),
-        "tokenizer digest": tokenizer_digest(artifact.path),
-        "longest tokens": ", ".join(longest).replace("Ġ", "␣"),
-        "end of document": str(tokenizer.eos_token),
-    }
-
-
 def plan_tokenized_corpus(scope: Scope) -> Build:
     """How many tokens does this snapshot hold, and how long are its documents?
 
@@ -192,39 +149,6 @@ def plan_tokenized_corpus(scope: Scope) -> Build:
     return scope.build(write, show_tokenized_corpus, resumable=True)
 
 
-def show_tokenized_corpus(artifact: Artifact) -> Metadata:
-    shards = pl.scan_parquet(artifact.path / "shard-*.parquet")
-    counts = shards.select("n_tokens", "n_characters").collect()
-    snapshot = open_tokenized(artifact.path)
-    return {
-        "dagster/row_count": counts.height,
-        "documents": counts.height,
-        "tokens": int(counts["n_tokens"].sum()),
-        "tokens per document": metadata.table(_quantiles(counts["n_tokens"])),
-        "characters per token": float(counts["n_characters"].sum() / counts["n_tokens"].sum()),
-        "shards": len(snapshot.shard_names),
-        "id type": snapshot.dtype,
-        "document length": metadata.plot(lambda axes: _histogram(axes, counts["n_tokens"], "tokens")),
-        "dagster/column_schema": metadata.columns(
-            [
-                ("doc_id", "string", "the source's id"),
-                ("n_tokens", "int64", "ids of the document, end-of-document included"),
-                ("offset", "int64", "index of the first id in the shard's .bin file"),
-                ("content_hash … licence", "", "as in snapshot_inventory"),
-            ]
-        ),
-    }
-
-
-def check_tokens(artifact: Artifact) -> CheckOutcome:
-    for shard in open_tokenized(artifact.path).shards:
-        documents = shard.documents
-        expected = (documents["n_tokens"].cum_sum() - documents["n_tokens"]).to_list()
-        if documents["offset"].to_list() != expected or int(documents["n_tokens"].sum()) != len(shard.tokens):
-            return CheckOutcome(False, f"{shard.name}: offsets do not cover its {len(shard.tokens):,} tokens")
-    return CheckOutcome(True, "every document's ids lie where its row says")
-
-
 def plan_validation_items(scope: Scope) -> Build:
     """Which benchmark items steer the mixture, and are those that judge it kept apart?
 
@@ -232,36 +156,21 @@ def plan_validation_items(scope: Scope) -> Build:
     """
     tokenizer = scope.pin("tokenizer")
     tasks = scope.settings.tasks
-    folder = scope.automixer.resolve(tasks.directory) if tasks.directory else None
 
     def write(out: Path) -> None:
         from automixer_assets.benchmark.items import write_validation_items
+        from automixer_assets.proxy.tokenizer import load_tokenizer
 
-        write_validation_items(tasks, folder=folder, tokenizer_folder=tokenizer.path, out=out, seed=scope.settings.seed)
+        write_validation_items(
+            tasks,
+            scope.automixer.resolve("."),
+            load_tokenizer(tokenizer.path),
+            out,
+            cache=scope.automixer.resolve("cache/datasets"),
+            seed=scope.settings.seed,
+        )
 
-    return scope.build(write, show_validation_items, settings=[tasks_slice(tasks, folder), scope.settings.seed])
-
-
-def show_validation_items(artifact: Artifact) -> Metadata:
-    items = pl.read_parquet(artifact.path / "gradient_items.parquet")
-    sets = pl.read_parquet(artifact.path / "item_sets.parquet")
-    counts = sets.pivot("item_set", index="task", values="item_hash", aggregate_function="len").sort("task")
-    lengths = items.group_by("task").agg(
-        pl.col("token_ids").list.len().mean().alias("mean tokens"),
-        pl.col("answer_mask").list.sum().mean().alias("mean answer tokens"),
-    )
-    examples = items.group_by("task", maintain_order=True).first().select("task", "text")
-    return {
-        "items per set": metadata.table(counts.join(lengths, on="task", how="left").sort("task")),
-        "one item per task": metadata.table(examples),
-        "gradient items": items.height,
-    }
-
-
-def check_disjoint(artifact: Artifact) -> CheckOutcome:
-    sets = pl.read_parquet(artifact.path / "item_sets.parquet")
-    shared = sets.group_by("task", "item_hash").agg(pl.col("item_set").n_unique().alias("sets")).filter(pl.col("sets") > 1)
-    return CheckOutcome(shared.is_empty(), f"{sets.height:,} items, {shared.height} in more than one set")
+    return scope.build(write, show_validation_items, settings=[tasks_slice(scope), scope.settings.seed])
 
 
 def plan_reference_sample(scope: Scope) -> Build:
@@ -279,19 +188,10 @@ def plan_reference_sample(scope: Scope) -> Build:
     return scope.build(write, show_reference_sample, settings=[chosen.documents, scope.settings.seed])
 
 
-def show_reference_sample(artifact: Artifact) -> Metadata:
-    sample = pl.read_parquet(artifact.path / "reference.parquet")
-    lengths = sample["token_ids"].list.len()
-    return {
-        "dagster/row_count": sample.height,
-        "documents per snapshot": metadata.table(sample.group_by("snapshot").len("documents").sort("snapshot")),
-        "tokens": int(lengths.sum()),
-        "document length": metadata.plot(lambda axes: _histogram(axes, lengths, "tokens")),
-    }
-
-
-def tasks_slice(tasks: Tasks, folder: Path | None) -> object:
+def tasks_slice(scope: Scope) -> object:
     """What of the task settings determines items and results: the choice and the files, not where they lie."""
+    tasks = scope.settings.tasks
+    folder = scope.automixer.resolve(tasks.directory) if tasks.directory is not None else None
     chosen = tasks.model_dump(exclude={"directory", "batch_size"})
     return [chosen, folder_digest(folder) if folder is not None and folder.is_dir() else None]
 
@@ -321,15 +221,3 @@ def _copy_tokenizer(source: Path, out: Path) -> None:
     from automixer_assets.proxy.tokenizer import load_tokenizer
 
     load_tokenizer(source).save_pretrained(out)
-
-
-def _quantiles(values: pl.Series) -> pl.DataFrame:
-    points = {"min": 0.0, "p5": 0.05, "median": 0.5, "mean": None, "p95": 0.95, "max": 1.0}
-    row = {name: values.mean() if q is None else values.quantile(q, "nearest") for name, q in points.items()}
-    return pl.DataFrame([row])
-
-
-def _histogram(axes, values: pl.Series, label: str) -> None:
-    axes.hist(values.to_numpy(), bins=50, color=metadata.PALETTE[0])
-    axes.set_xlabel(f"{label} per document")
-    axes.set_ylabel("documents")

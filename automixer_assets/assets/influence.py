@@ -7,17 +7,20 @@ from typing import Any
 
 import polars as pl
 
-from automixer_assets import metadata
+from automixer_assets.checks import check_finite
 from automixer_assets.corpus.reference import read_reference_sample
 from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.errors import AutomixerError
 from automixer_assets.influence import KERNEL_VERSION
 from automixer_assets.lake import Artifact
-from automixer_assets.lake_asset import Build, Check, CheckOutcome, LakeAsset, Metadata, Plan, Scope, lake_asset
+from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Plan, Scope, lake_asset
+from automixer_assets.pages.influence import show_checkpoint_influence, show_influence_query
 from automixer_assets.partitions import checkpoint_by_snapshot, checkpoints_of
 from automixer_assets.settings import Settings
 
 LAYERS = ("embedding", "head")
+BATCH_TOKENS = 4096
+"""Padded tokens per forward pass; part of the digest, since bytes are reproducible for a fixed batch plan only."""
 
 
 def influence_assets(proxy: str) -> list[LakeAsset]:
@@ -51,7 +54,11 @@ def influence_assets(proxy: str) -> list[LakeAsset]:
 def query_directions(settings: Settings, proxy: str) -> list[tuple[str, str]]:
     """(curvature, query text) pairs that live recipes of the proxy ask for: all are scored in one pass."""
     return sorted(
-        {(recipe.curvature, recipe.query) for recipe in settings.recipes_of(proxy).values() if recipe.scorer == "influence"}
+        {
+            (recipe.curvature, recipe.query)
+            for recipe in settings.recipes_of(proxy).values()
+            if recipe.scorer == "influence"
+        }
     )
 
 
@@ -73,7 +80,7 @@ def _plan_influence_query(proxy: str) -> Plan:
         def write(out: Path) -> None:
             _write_query(scope, directions, checkpoint.path, items.path, sample.path, out)
 
-        return scope.build(write, show_influence_query, settings=[directions, LAYERS])
+        return scope.build(write, show_influence_query, settings=[directions, LAYERS, BATCH_TOKENS])
 
     return plan_influence_query
 
@@ -91,7 +98,12 @@ def _write_query(
     for curvature, text in directions:
         scope.log(f"{scope.name}: fitting {curvature} on {text} items with {len(reference)} reference documents")
         queries[f"{curvature}_{text}"] = fit_query(
-            model, validation=read_gradient_items(items, text), reference=reference, layers=LAYERS, curvature=curvature
+            model,
+            validation=read_gradient_items(items, text),
+            reference=reference,
+            layers=LAYERS,
+            curvature=curvature,
+            batch_tokens=BATCH_TOKENS,
         )
     query = merge_queries(queries)
     query.save(out, model_digest=model_digest(checkpoint), tokenizer_digest=tokenizer_digest(checkpoint))
@@ -105,37 +117,6 @@ def read_gradient_items(folder: Path, text: str) -> dict[str, list[tuple[list[in
     return {
         str(task): list(zip(group["token_ids"].to_list(), group[f"{text}_mask"].to_list(), strict=True))
         for (task,), group in items.group_by("task", maintain_order=True)
-    }
-
-
-def show_influence_query(artifact: Artifact) -> Metadata:
-    scores = pl.read_parquet(artifact.path / "reference_scores.parquet")
-    columns = [name for name in scores.columns if name.startswith("influence_")]
-    summary = pl.DataFrame(
-        [
-            {
-                "direction": name.removeprefix("influence_"),
-                "median utility": -float(scores[name].median()),  # pyright: ignore[reportArgumentType]
-                "MAD": float((scores[name] - scores[name].median()).abs().median()),  # pyright: ignore[reportArgumentType]
-                "helpful share": float((scores[name] < 0).mean()),  # pyright: ignore[reportArgumentType]
-            }
-            for name in columns
-        ]
-    )
-    correlation = scores.select(columns).corr()
-
-    def draw(axes) -> None:
-        image = axes.imshow(correlation.to_numpy(), vmin=-1, vmax=1, cmap="RdBu_r")
-        axes.figure.colorbar(image, ax=axes)
-        axes.grid(False)
-        labels = [name.removeprefix("influence_") for name in columns]
-        axes.set_xticks(range(len(labels)), range(len(labels)))
-        axes.set_yticks(range(len(labels)), [f"{label} {index}" for index, label in enumerate(labels)], fontsize=6)
-
-    return {
-        "directions on the reference sample": metadata.table(summary),
-        "do tasks agree? correlation of influence on the reference sample": metadata.plot(draw, height=4.0),
-        "reference documents": scores.height,
     }
 
 
@@ -155,7 +136,7 @@ def _plan_checkpoint_influence(proxy: str) -> Plan:
         def show(artifact: Artifact) -> Metadata:
             return show_checkpoint_influence(artifact, corpus, checkpoint)
 
-        return scope.build(write, show, resumable=True)
+        return scope.build(write, show, settings=BATCH_TOKENS, resumable=True)
 
     return plan_checkpoint_influence
 
@@ -182,75 +163,4 @@ def _score_snapshot(scope: Scope, checkpoint: Path, query_folder: Path, corpus: 
             if path.exists():
                 progress.advance(float(shard.documents["n_tokens"].sum()))
                 continue
-            score_shard(model, shard, query, path, on_progress=progress.advance)
-
-
-def show_checkpoint_influence(artifact: Artifact, corpus: Artifact, checkpoint: Artifact) -> Metadata:
-    scores = pl.read_parquet(artifact.path / "shard-*.parquet")
-    columns = [name for name in scores.columns if name.startswith("influence_")]
-    utility = -pl.mean_horizontal(*columns)
-    pooled = scores.select("doc_id", "n_tokens", "loss", utility.alias("utility"))
-    summary = pl.DataFrame(
-        [
-            {
-                "direction": name.removeprefix("influence_"),
-                **{f"p{q}": scores[name].quantile(q / 100, "nearest") for q in (1, 25, 50, 75, 99)},
-                "helpful share": float((scores[name] < 0).mean()),  # pyright: ignore[reportArgumentType]
-            }
-            for name in columns
-        ]
-    )
-    tokens = int(scores["n_tokens"].sum())
-    rank = pooled.select(pl.corr("utility", "n_tokens", method="spearman")).item()
-
-    def draw(axes) -> None:
-        low, high = pooled["utility"].quantile(0.005, "nearest"), pooled["utility"].quantile(0.995, "nearest")
-        axes.hist(pooled["utility"].to_numpy(), bins=80, range=(low, high), color=metadata.PALETTE[0])
-        axes.axvline(pooled["utility"].median(), color=metadata.PALETTE[1], label="median: the top 50 % lie to the right")
-        axes.set_xlabel("utility, mean over directions (= - influence)")
-        axes.set_ylabel("documents")
-        axes.legend(fontsize=8)
-
-    return {
-        "dagster/row_count": scores.height,
-        "documents": scores.height,
-        "tokens": tokens,
-        "tokens per second": round(tokens / max(artifact.seconds, 1e-9)),
-        "utility": metadata.plot(draw),
-        "influence by direction (paper's sign: negative helps)": metadata.table(summary),
-        "most and least useful documents": metadata.table(_examples(pooled, corpus, checkpoint)),
-        "rank correlation of utility with length": rank,
-        "mean loss": scores["loss"].mean(),
-        "dagster/column_schema": metadata.columns(
-            [
-                ("doc_id", "string", "the source's id"),
-                ("n_tokens", "int64", "ids of the document"),
-                ("loss", "float32", "mean next-token loss at this checkpoint"),
-                *[(name, "float32", "influence on that task's loss; negative helps") for name in columns],
-            ]
-        ),
-    }
-
-
-def _examples(pooled: pl.DataFrame, corpus: Artifact, checkpoint: Artifact, count: int = 4) -> pl.DataFrame:
-    """The first words of the documents at both ends."""
-    from automixer_assets.proxy.tokenizer import load_tokenizer
-
-    tokenizer = load_tokenizer(checkpoint.path)
-    shards = open_tokenized(corpus.path).shards
-    starts = [0]
-    for shard in shards:
-        starts.append(starts[-1] + len(shard))
-    ordered = pooled.with_row_index("position").sort("utility", descending=True)
-    rows = []
-    for position, utility in pl.concat([ordered.head(count), ordered.tail(count)]).select("position", "utility").iter_rows():
-        index = max(i for i, start in enumerate(starts[:-1]) if start <= position)
-        ids = shards[index].document_tokens(position - starts[index])[:48]
-        rows.append({"utility": utility, "document begins": str(tokenizer.decode(ids.tolist()))})
-    return pl.DataFrame(rows)
-
-
-def check_finite(artifact: Artifact) -> CheckOutcome:
-    scores = pl.scan_parquet(artifact.path / "shard-*.parquet").drop("doc_id")
-    bad = scores.select(pl.any_horizontal(pl.all().cast(pl.Float64).is_finite().not_().fill_null(True)).sum()).collect().item()
-    return CheckOutcome(bad == 0, f"{bad} documents with a score that is not finite")
+            score_shard(model, shard, query, path, BATCH_TOKENS, on_progress=progress.advance)

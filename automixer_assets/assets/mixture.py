@@ -1,1 +1,293 @@
-"""Mixture assets: which checkpoints, which documents, which weights."""
+"""Mixture assets: the checkpoints of a recipe, joint influence, groups of documents, and the weight manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from automixer_assets import __version__
+from automixer_assets.assets.influence import influence_column
+from automixer_assets.benchmark.selection import select_checkpoints
+from automixer_assets.checks import check_alphas, check_budget, check_joint, check_kept, check_schema, check_weights
+from automixer_assets.corpus.shards import open_tokenized
+from automixer_assets.errors import AutomixerError
+from automixer_assets.lake import Artifact, Written, digest_of
+from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Scope, lake_asset
+from automixer_assets.mixture.build import build_manifest
+from automixer_assets.mixture.exposure import write_exposure
+from automixer_assets.mixture.groups import GroupOrigin, list_selections
+from automixer_assets.mixture.joint import normalisation_constants
+from automixer_assets.mixture.manifest import CreatedBy, write_manifest
+from automixer_assets.mixture.manifest import Pin as ManifestPin
+from automixer_assets.mixture.regroup import JointShard, regroup
+from automixer_assets.mixture.sql import load_sql
+from automixer_assets.pages.mixture import (
+    show_grouped_shards,
+    show_joint_influence,
+    show_selected_checkpoints,
+    show_weight_manifest,
+)
+from automixer_assets.partitions import MIXTURES, RECIPE_BY_SNAPSHOT, RECIPES, checkpoints_of, multi_key, register
+from automixer_assets.scorers import Scorer, write_scored_shard
+from automixer_assets.scorers.influence import InfluenceScorer
+from automixer_assets.scorers.uniform import UniformScorer
+from automixer_assets.settings import Mixture, Recipe, Settings
+from automixer_assets.version import git_commit
+
+GROUP = "mixture"
+SELECTION_VERSION = "1"
+
+
+def mixture_assets(settings: Settings) -> list[LakeAsset]:
+    """From a proxy's benchmark table to a mixture's weights."""
+    proxies = list(settings.proxies)
+    return [
+        lake_asset(
+            asset="selected_checkpoints",
+            group=GROUP,
+            kinds={"polars"},
+            code=SELECTION_VERSION,
+            plan=plan_selected_checkpoints,
+            partitions_def=RECIPES,
+            deps=[f"{proxy}/benchmark_table" for proxy in proxies],
+            checks=[Check("alphas_sum_to_one", "Blending factors are positive and sum to 1.", check_alphas)],
+        ),
+        lake_asset(
+            asset="joint_influence",
+            group=GROUP,
+            kinds={"duckdb", "parquet"},
+            code=sql_version("group_utility", "joint_influence", "normalisation_constants"),
+            plan=plan_joint_influence,
+            partitions_def=RECIPE_BY_SNAPSHOT,
+            deps=["selected_checkpoints", "tokenized_corpus", *_influence_deps(proxies)],
+            checks=[Check("one_row_per_document", "Rows match the tokenised snapshot, all finite.", check_joint)],
+        ),
+        lake_asset(
+            asset="grouped_shards",
+            group=GROUP,
+            kinds={"duckdb", "parquet"},
+            code=sql_version("candidate_totals", "group_cut", "selected_documents", "group_overlap"),
+            plan=plan_grouped_shards,
+            partitions_def=MIXTURES,
+            deps=[dg.AssetDep("joint_influence", partition_mapping=dg.AllPartitionMapping())],
+            checks=[
+                Check("kept_share_is_exact", "Each group keeps exactly ceil(top share x n) documents.", check_kept)
+            ],
+        ),
+        _weight_manifest_asset(),
+    ]
+
+
+def _weight_manifest_asset() -> LakeAsset:
+    return lake_asset(
+        asset="weight_manifest",
+        group=GROUP,
+        kinds={"duckdb", "json"},
+        code=sql_version("group_density", "appendix_b_products", "exposure"),
+        plan=plan_weight_manifest,
+        partitions_def=MIXTURES,
+        deps=[
+            "grouped_shards",
+            dg.AssetDep("selected_checkpoints", partition_mapping=dg.AllPartitionMapping()),
+            dg.AssetDep("tokenized_corpus", partition_mapping=dg.AllPartitionMapping()),
+        ],
+        checks=[
+            Check("follows_its_schema", "manifest.json validates against the shipped JSON Schema.", check_schema),
+            Check("weights_sum_to_one", "Weights are in [0, 1] and sum to 1.", check_weights),
+            Check("token_budget_respected", "Allocated tokens and shortfall add up to the budget.", check_budget),
+        ],
+    )
+
+
+def _influence_deps(proxies: list[str]) -> list[dg.AssetDep]:
+    """Joint influence reads its own snapshot at all checkpoints; which of them, its pins say."""
+    by_snapshot = dg.MultiPartitionMapping(
+        {
+            "snapshot": dg.DimensionPartitionMapping("snapshot", dg.IdentityPartitionMapping()),
+            "checkpoint": dg.DimensionPartitionMapping("recipe", dg.AllPartitionMapping()),
+        }
+    )
+    return [
+        dep
+        for proxy in proxies
+        for dep in (
+            dg.AssetDep(dg.AssetKey([proxy, "checkpoint_influence"]), partition_mapping=by_snapshot),
+            dg.AssetDep(dg.AssetKey([proxy, "influence_query"]), partition_mapping=dg.AllPartitionMapping()),
+        )
+    ]
+
+
+def plan_selected_checkpoints(scope: Scope) -> Build:
+    """Which checkpoints stand for which tasks, and how much does each count?
+
+    The best step per task, equal steps merged, with blending factors alpha (paper, sections 3 and 4).
+    """
+    recipe = _influence_recipe(scope, scope.key)
+    proxy = str(recipe.proxy)
+    benchmark = scope.pin(f"{proxy}/benchmark_table")
+
+    def write(out: Path) -> None:
+        selection = select_checkpoints(pl.read_parquet(benchmark.path / "benchmark.parquet"), recipe)
+        for warning in selection.warnings:
+            scope.log(f"{scope.name}: warning: {warning}")
+        selection.selected.write_parquet(out / "selected.parquet")
+        selection.assignments.write_parquet(out / "assignments.parquet")
+
+    def register_checkpoints(artifact: Artifact) -> None:
+        """Make the selected checkpoints partitions: whoever selects them owns the key set."""
+        keys = pl.read_parquet(artifact.path / "selected.parquet")["checkpoint"].to_list()
+        register(scope.instance, checkpoints_of(proxy), keys)
+
+    options = ("selection", "selection_metric", "early_checkpoint", "max_checkpoints", "alpha")
+    chosen = {option: getattr(recipe, option) for option in options}
+    return scope.build(write, show_selected_checkpoints, settings=chosen, after=register_checkpoints)
+
+
+def _influence_recipe(scope: Scope, name: str) -> Recipe:
+    recipe = scope.settings.recipe(name)
+    if recipe.scorer != "influence":
+        raise AutomixerError(
+            f"recipe {name!r} uses scorer {recipe.scorer!r}, which selects no checkpoints: skip this asset"
+        )
+    return recipe
+
+
+def plan_joint_influence(scope: Scope) -> Build:
+    """How useful is each document of this snapshot over all selected checkpoints together?
+
+    Per group the utility at its checkpoint, and their blend with alpha, the paper's I_joint (section 4).
+    """
+    name, snapshot = scope.keys
+    recipe = scope.settings.recipe(name)
+    corpus = scope.pin("tokenized_corpus", snapshot)
+    scorer = _scorer(scope, name, recipe, snapshot)
+
+    def write(out: Path) -> None:
+        shards = open_tokenized(corpus.path).shards
+        with scope.progress(len(shards), "shards") as progress:
+            for shard in shards:
+                path = out / f"{shard.name}.parquet"
+                if not path.exists():
+                    write_scored_shard(scorer, shard, path)
+                progress.advance(1)
+
+    options = ("scorer", "query", "curvature", "group_tasks", "normalisation")
+    settings = [{option: getattr(recipe, option) for option in options}, scope.settings.tasks.names]
+    return scope.build(write, show_joint_influence, settings=settings, resumable=True)
+
+
+def _scorer(scope: Scope, name: str, recipe: Recipe, snapshot: str) -> Scorer:
+    """The recipe's scorer, with pins on what it reads."""
+    if recipe.scorer == "uniform":
+        return UniformScorer()
+    origins = _origins(scope.pin("selected_checkpoints", name))
+    columns = {origin.name: _columns(origin, recipe, scope.settings.tasks.names) for origin in origins}
+    folders, constants = {}, {}
+    for origin in origins:
+        scores = scope.pin(f"{recipe.proxy}/checkpoint_influence", multi_key(checkpoint=origin.name, snapshot=snapshot))
+        folders[origin.name] = {snapshot: scores.path}
+        if recipe.normalisation == "median_mad":
+            query = scope.pin(f"{recipe.proxy}/influence_query", origin.name)
+            constants[origin.name] = normalisation_constants(
+                query.path / "reference_scores.parquet", columns[origin.name]
+            )
+    return InfluenceScorer(tuple(origins), folders, columns, constants or None)
+
+
+def _columns(origin: GroupOrigin, recipe: Recipe, tasks: list[str]) -> list[str]:
+    """Score columns of a group: its own tasks under `assigned`; all of them otherwise, or where it has none."""
+    own = list(origin.tasks) if recipe.group_tasks == "assigned" and origin.tasks else tasks
+    return [influence_column(recipe.curvature, recipe.query, task) for task in own]
+
+
+def _origins(selected: Artifact) -> list[GroupOrigin]:
+    return [
+        GroupOrigin(row["checkpoint"], row["checkpoint"], row["step"], tuple(row["tasks"]), row["alpha"])
+        for row in pl.read_parquet(selected.path / "selected.parquet").iter_rows(named=True)
+    ]
+
+
+def plan_grouped_shards(scope: Scope) -> Build:
+    """Which documents are in which group, and how far do the groups overlap?
+
+    Per group the top share of documents by its utility, over the union of the mixture's snapshots.
+    """
+    mixture = scope.settings.mixture(scope.key)
+    joint = {
+        snapshot: scope.pin("joint_influence", multi_key(recipe=mixture.recipe, snapshot=snapshot))
+        for snapshot in mixture_snapshots(scope, mixture)
+    }
+
+    def write(out: Path) -> None:
+        shards = [
+            JointShard(snapshot, path.stem, path)
+            for snapshot, artifact in joint.items()
+            for path in sorted(artifact.path.glob("shard-*.parquet"))
+        ]
+        regroup(joint=shards, top_share=mixture.top_share, out=out)
+        (out / "top_share.json").write_text(f"{mixture.top_share!r}\n")
+
+    def show(artifact: Artifact) -> Metadata:
+        return show_grouped_shards(artifact, joint)
+
+    return scope.build(write, show, settings=mixture.top_share)
+
+
+def mixture_snapshots(scope: Scope, mixture: Mixture) -> list[str]:
+    """The mixture's snapshots, in name order: those it names, or all that are registered."""
+    if mixture.snapshots != "all":
+        return sorted(mixture.snapshots)
+    registered = sorted(scope.instance.get_dynamic_partitions("snapshot"))
+    if not registered:
+        raise AutomixerError(f"{scope.name}: no snapshot is registered: run `automixer snapshot add KEY`")
+    return registered
+
+
+def plan_weight_manifest(scope: Scope) -> Build:
+    """Which share of training tokens should each group get, and how often will its documents be read?
+
+    Token-weighted density of the joint utility per group, normalised to weights (paper, section 5 and Appendix B).
+    """
+    mixture = scope.settings.mixture(scope.key)
+    recipe = scope.settings.recipe(mixture.recipe)
+    grouped = scope.pin("grouped_shards", scope.key)
+    if recipe.scorer == "influence":
+        origins = _origins(scope.pin("selected_checkpoints", mixture.recipe))
+    else:
+        origins = list(UniformScorer().groups)
+    names = sorted({selection.snapshot for selection in list_selections(grouped.path)})
+    corpora = {name: open_tokenized(scope.pin("tokenized_corpus", name).path) for name in names}
+
+    def write(out: Path) -> Written:
+        manifest = build_manifest(
+            name=scope.key,
+            mixture=mixture,
+            recipe=recipe,
+            origins=origins,
+            grouped=grouped.path,
+            lake_root=scope.lake.root,
+            tokenizer_digest=corpora[names[0]].tokenizer_digest,
+            pins=[ManifestPin(**vars(pin)) for pin in scope.pins],
+            created_by=CreatedBy(version=__version__, git_commit=git_commit()),
+        )
+        write_exposure(
+            selections=list_selections(grouped.path),
+            snapshots=corpora,
+            passes={group.name: group.exposure for group in manifest.groups},
+            out=out / "exposure.parquet",
+        )
+        write_manifest(manifest, out / "manifest.json")
+        return Written(content=manifest.digest)  # the file also says when and where it was made
+
+    return scope.build(write, show_weight_manifest, settings=[mixture.model_dump(), recipe.model_dump()])
+
+
+def sql_version(*names: str) -> str:
+    """Code version of an asset made by these statements: their text decides, comments apart."""
+    statements = [
+        [line.rstrip() for line in load_sql(name).splitlines() if line.strip() and not line.lstrip().startswith("--")]
+        for name in names
+    ]
+    return digest_of(statements)[:12]

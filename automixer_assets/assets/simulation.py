@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
-import polars as pl
 
-from automixer_assets import metadata
 from automixer_assets.assets.corpus import tasks_slice
-from automixer_assets.benchmark.selection import step_of
+from automixer_assets.benchmark.tasks import ItemSet
+from automixer_assets.checks import check_loss, check_results
 from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.errors import AutomixerError
-from automixer_assets.lake import Artifact
-from automixer_assets.lake_asset import Build, Check, CheckOutcome, LakeAsset, Metadata, Plan, Scope, lake_asset
+from automixer_assets.lake import SCRATCH
+from automixer_assets.lake_asset import Build, Check, LakeAsset, Plan, Scope, lake_asset
+from automixer_assets.pages.simulation import show_benchmark_table, show_proxy_checkpoint, show_proxy_run
 from automixer_assets.partitions import checkpoints_of
+from automixer_assets.proxy.checkpoints import checkpoint_key, list_checkpoints
 from automixer_assets.settings import Proxy, Settings
 
 TRAINING_VERSION = "1"
@@ -105,37 +107,6 @@ def _train_proxy(scope: Scope, chosen: Proxy, corpora: list[Path], tokenizer: Pa
         )
 
 
-def show_proxy_run(artifact: Artifact) -> Metadata:
-    training = pl.read_parquet(artifact.path / "training.parquet")
-    checkpoints = sorted(folder.name for folder in (artifact.path / "checkpoints").iterdir())
-    smooth = training["loss"].rolling_mean(max(1, training.height // 60), min_samples=1)
-
-    def draw(axes) -> None:
-        axes.plot(training["tokens"], training["loss"], color=metadata.PALETTE[0], alpha=0.25, linewidth=0.6)
-        axes.plot(training["tokens"], smooth, color=metadata.PALETTE[0])
-        for name in checkpoints:
-            axes.axvline(training["tokens"][step_of(name) - 1], color="#999999", linewidth=0.5)
-        axes.set_xlabel("tokens (grey lines: kept checkpoints)")
-        axes.set_ylabel("training loss, nats per token")
-
-    return {
-        "training curve": metadata.plot(draw),
-        "final loss (mean of last 50 steps)": float(training["loss"].tail(50).mean()),  # pyright: ignore[reportArgumentType]
-        "steps": training.height,
-        "tokens": int(training["tokens"][-1]),
-        "tokens per second": round(int(training["tokens"][-1]) / max(artifact.seconds, 1e-9)),
-        "checkpoints": len(checkpoints),
-        "kept": ", ".join(checkpoints),
-    }
-
-
-def check_loss(artifact: Artifact) -> CheckOutcome:
-    loss = pl.read_parquet(artifact.path / "training.parquet")["loss"]
-    first, last = float(loss[0]), float(loss.tail(max(1, loss.len() // 20)).mean())  # pyright: ignore[reportArgumentType]
-    finite = bool(loss.is_finite().all())
-    return CheckOutcome(finite and last < first, f"loss went from {first:.3f} to {last:.3f}")
-
-
 def _plan_benchmark_table(proxy: str) -> Plan:
     def plan_benchmark_table(scope: Scope) -> Build:
         """At which step of the run is each capability strongest?
@@ -143,78 +114,41 @@ def _plan_benchmark_table(proxy: str) -> Plan:
         Every kept checkpoint on every task, through lm-eval, on the selection items (paper, section 3).
         """
         run = scope.pin(f"{proxy}/proxy_run")
-        tasks = scope.settings.tasks
-        folder = scope.automixer.resolve(tasks.directory) if tasks.directory else None
+        total_steps = scope.settings.proxy(proxy).training.steps
 
         def write(out: Path) -> None:
-            from automixer_assets.benchmark.runner import evaluate_checkpoints
-            from automixer_assets.lake import SCRATCH
-
-            checkpoints = {f"{proxy}-{path.name}": path for path in sorted((run.path / "checkpoints").iterdir())}
-            with scope.progress(len(checkpoints), "checkpoints") as progress:
-                evaluate_checkpoints(
-                    checkpoints,
-                    tasks,
-                    folder=folder,
-                    item_set="selection",
-                    seed=scope.settings.seed,
-                    cache=out / SCRATCH,
-                    out=out,
-                    on_progress=lambda name, done, total: progress.advance(done - progress.done, name),
-                )
+            checkpoints = {checkpoint_key(proxy, step): path for step, path in list_checkpoints(run.path).items()}
+            evaluate_on(scope, "selection", checkpoints, total_steps, out)
 
         return scope.build(
-            write, show_benchmark_table, settings=[tasks_slice(tasks, folder), scope.settings.seed], resumable=True
+            write, show_benchmark_table, settings=[tasks_slice(scope), scope.settings.seed], resumable=True
         )
 
     return plan_benchmark_table
 
 
-def show_benchmark_table(artifact: Artifact) -> Metadata:
-    table = pl.read_parquet(artifact.path / "benchmark.parquet")
-    return {
-        "dagster/row_count": table.height,
-        "accuracy": metadata.table(benchmark_grid(table, "acc", best="max")),
-        "gold-answer NLL": metadata.table(benchmark_grid(table, "gold_nll", best="min")),
-        "accuracy trajectories (ring: best step)": metadata.plot(
-            lambda axes: _draw_trajectories(axes, table, "acc", "max"), height=4.2
-        ),
-        "gold-answer NLL trajectories (ring: best step)": metadata.plot(
-            lambda axes: _draw_trajectories(axes, table, "gold_nll", "min"), height=4.2
-        ),
-    }
+def evaluate_on(scope: Scope, item_set: ItemSet, checkpoints: Mapping[str, Path], total_steps: int, out: Path) -> None:
+    """Write `benchmark.parquet` and `items.parquet` of the checkpoints into `out`; what a killed run evaluated is kept."""
+    from automixer_assets.benchmark.runner import evaluate_checkpoints
+    from automixer_assets.benchmark.tasks import load_tasks
 
-
-def benchmark_grid(table: pl.DataFrame, metric: str, best: str) -> pl.DataFrame:
-    """Tasks x checkpoints with the best step of each task marked `*` (ties to the earliest)."""
-    rows = []
-    for (task,), group in table.sort("step").group_by("task", maintain_order=True):
-        values = group[metric].to_list()
-        marked = values.index(max(values) if best == "max" else min(values))
-        cells = [f"{value:.3f}{'*' if index == marked else ''}" for index, value in enumerate(values)]
-        chance = group["chance"][0]
-        rows.append({"task": task, "chance": f"{chance:.2f}", **dict(zip(map(str, group["step"]), cells, strict=True))})
-    return pl.DataFrame(rows)
-
-
-def _draw_trajectories(axes, table: pl.DataFrame, metric: str, best: str) -> None:
-    for index, ((task,), group) in enumerate(table.sort("step").group_by("task", maintain_order=True)):
-        color = metadata.PALETTE[index % len(metadata.PALETTE)]
-        values = group[metric]
-        marked = values.arg_max() if best == "max" else values.arg_min()
-        assert marked is not None
-        axes.plot(group["step"], values, color=color, label=str(task), linewidth=1.2)
-        axes.plot([group["step"][marked]], [values[marked]], "o", color=color, markersize=9, fillstyle="none")
-    axes.set_xlabel("training step")
-    axes.set_ylabel(metric)
-    axes.legend(fontsize=7, ncols=2)
-
-
-def check_results(artifact: Artifact) -> CheckOutcome:
-    table = pl.read_parquet(artifact.path / "benchmark.parquet")
-    complete = table.height == table["checkpoint"].n_unique() * table["task"].n_unique()
-    finite = bool(table.select(pl.col("acc", "gold_nll").is_finite().all()).to_series().all())
-    return CheckOutcome(complete and finite, f"{table.height} results, all finite: {finite}")
+    tasks = load_tasks(
+        scope.settings.tasks,
+        scope.automixer.resolve("."),
+        item_set,
+        cache=scope.automixer.resolve("cache/datasets"),
+        seed=scope.settings.seed,
+    )
+    with scope.progress(len(checkpoints) * len(tasks), "evaluations") as progress:
+        tables = evaluate_checkpoints(
+            checkpoints,
+            tasks,
+            total_steps=total_steps,
+            cache=out / SCRATCH / "evaluations",
+            batch_size=scope.settings.tasks.batch_size,
+            on_progress=lambda name, done, total: progress.advance(done - progress.done, name),
+        )
+    tables.write(out)
 
 
 def _plan_proxy_checkpoints(proxy: str) -> Plan:
@@ -224,18 +158,13 @@ def _plan_proxy_checkpoints(proxy: str) -> Plan:
         Versioned by the digest of its files, so retraining makes exactly the changed checkpoints' scores stale.
         """
         run = scope.pin(f"{proxy}/proxy_run")
-        source = run.path / "checkpoints" / f"step-{step_of(scope.key):06d}"
-        if not source.is_dir():
-            kept = ", ".join(sorted(folder.name for folder in source.parent.iterdir()))
-            raise AutomixerError(f"proxy {proxy!r} kept no checkpoint {scope.key!r}; it kept: {kept}")
+        kept = {checkpoint_key(proxy, step): path for step, path in list_checkpoints(run.path).items()}
+        if scope.key not in kept:
+            raise AutomixerError(f"proxy {proxy!r} kept no checkpoint {scope.key!r}; it kept: {', '.join(kept)}")
+        source = kept[scope.key]
         return scope.build(lambda out: _copy_folder(source, out), show_proxy_checkpoint, settings=scope.key)
 
     return plan_proxy_checkpoints
-
-
-def show_proxy_checkpoint(artifact: Artifact) -> Metadata:
-    files = pl.DataFrame({"file": list(artifact.files), "sha256": [sha[:16] for sha in artifact.files.values()]})
-    return {"files": metadata.table(files), "bytes": sum((artifact.path / name).stat().st_size for name in artifact.files)}
 
 
 def _copy_folder(source: Path, out: Path) -> None:

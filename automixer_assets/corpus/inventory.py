@@ -173,7 +173,9 @@ def verify_sources(snapshot_folder: Path, files: pl.DataFrame) -> None:
     for name, sha256 in files.select("file", "sha256").iter_rows():
         path = snapshot_folder / name
         if not path.exists():
-            raise AutomixerError(f"{path} is gone since the inventory: restore it, or materialise snapshot_inventory again")
+            raise AutomixerError(
+                f"{path} is gone since the inventory: restore it, or materialise snapshot_inventory again"
+            )
         if file_sha256(path) != sha256:
             raise AutomixerError(f"{path} changed since the inventory: materialise snapshot_inventory again")
 
@@ -290,4 +292,6 @@ def _file_row(file: SourceFile, n_rows: int, n_documents: int) -> dict[str, obje
 
 def _refuse_changed(snapshot_folder: Path, file: SourceFile) -> None:
     if _source_file(snapshot_folder, file.path) != file:
-        raise AutomixerError(f"{file.path} changed while it was read: wait until the snapshot is complete, then run again")
+        raise AutomixerError(
+            f"{file.path} changed while it was read: wait until the snapshot is complete, then run again"
+        )

@@ -50,7 +50,7 @@ def _lowest_keys(snapshots: Sequence[TokenizedSnapshot], documents: int, seed: i
     for snapshot in snapshots:
         for shard in snapshot.shards:
             ids = shard.documents["doc_id"]
-            keys = pl.Series([xxhash.xxh3_64_intdigest(doc_id, seed=seed) for doc_id in ids], dtype=pl.UInt64)
+            keys = pl.Series([xxhash.xxh3_64_intdigest(doc_id.encode(), seed=seed) for doc_id in ids], dtype=pl.UInt64)
             candidates = pl.DataFrame(
                 {
                     "snapshot": pl.Series([snapshot.snapshot] * len(ids), dtype=pl.String),

@@ -58,7 +58,9 @@ class TokenShard:
 
     def iter_tokens(self) -> Iterator[np.ndarray]:
         """Token ids of every document, in row order."""
-        for offset, length in zip(self.documents["offset"].to_list(), self.documents["n_tokens"].to_list(), strict=True):
+        for offset, length in zip(
+            self.documents["offset"].to_list(), self.documents["n_tokens"].to_list(), strict=True
+        ):
             yield self.tokens[offset : offset + length]
 
 
@@ -87,7 +89,9 @@ def open_tokenized(folder: Path) -> TokenizedSnapshot:
     """Open a folder written by `write_header`; raises AutomixerError when its header is missing."""
     header_path = folder / "tokens.json"
     if not header_path.exists():
-        raise AutomixerError(f"{header_path} is missing: {folder} is not a tokenised snapshot; materialise tokenized_corpus")
+        raise AutomixerError(
+            f"{header_path} is missing: {folder} is not a tokenised snapshot; materialise tokenized_corpus"
+        )
     header = json.loads(header_path.read_text())
     return TokenizedSnapshot(
         snapshot=header["snapshot"],

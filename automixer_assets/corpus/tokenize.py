@@ -12,7 +12,7 @@ import polars as pl
 from automixer_assets.corpus.inventory import read_texts, verify_sources
 from automixer_assets.corpus.shards import token_dtype, write_header
 from automixer_assets.lake import atomic_path
-from automixer_assets.proxy.tokenizer import encode_batch, end_of_document_id, load_tokenizer, tokenizer_digest
+from automixer_assets.proxy.tokenizer import encode_batch, end_of_document, load_tokenizer, tokenizer_digest
 
 TOKENIZE_VERSION = "1"
 TEXTS_PER_CALL = 512
@@ -34,7 +34,7 @@ def tokenize_snapshot(
     verify_sources(snapshot_folder, pl.read_parquet(inventory / "files.parquet"))
     tokenizer = load_tokenizer(tokenizer_folder)
     vocab_size = len(tokenizer)
-    end = end_of_document_id(tokenizer)
+    end = end_of_document(tokenizer)
     dtype = token_dtype(vocab_size)
     names: list[str] = []
     for path in sorted((inventory / "documents").glob("shard-*.parquet")):

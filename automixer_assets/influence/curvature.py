@@ -7,6 +7,7 @@ function in the registry; scoring does not change, for it only ever sees r.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -86,7 +87,7 @@ def datainf(v: Directions, reference: ReferenceGradients) -> Curved:
     dots = {layer: torch.zeros(n, len(v[layer]), dtype=torch.float64) for layer in v}  # [n, m]
     for index, gradient in reference.gradients():
         for layer in v:
-            squared[layer][index] = gradient[layer].squared_norm()
+            squared[layer][index] = _finite(gradient[layer].squared_norm(), index)
             dots[layer][index] = gradient[layer].dots(v[layer]).to("cpu", torch.float64)
     damping = {layer: _damping(layer, squared[layer], v[layer][0].numel()) for layer in v}
     shares = {layer: dots[layer] / (damping[layer] + squared[layer])[:, None] / n for layer in v}  # c / n, [n, m]
@@ -99,12 +100,19 @@ def datainf(v: Directions, reference: ReferenceGradients) -> Curved:
     return Curved(r=r, damping=damping)
 
 
+def _finite(squared_norm: float, index: int) -> float:
+    if not math.isfinite(squared_norm):
+        raise AutomixerError(
+            f"reference document {index} has a non-finite gradient: check the checkpoint, or leave the document out"
+        )
+    return squared_norm
+
+
 def _damping(layer: str, squared_norms: Tensor, n_parameters: int) -> float:
     damping = DAMPING * float(squared_norms.mean()) / n_parameters
-    if not 0.0 < damping < float("inf"):
+    if damping == 0.0:
         raise AutomixerError(
-            f"the reference gradients of layer '{layer}' have mean squared norm {float(squared_norms.mean())}: give "
-            "reference documents of at least two tokens, and a checkpoint whose losses are finite"
+            f"the reference gradients of layer '{layer}' all vanish: give reference documents of at least two tokens"
         )
     return damping
 

@@ -80,7 +80,7 @@ def fit_query(
         )
         for k, task in enumerate(items)
     )
-    return InfluenceQuery(directions=directions, loss=loss, r=curved.r, v=v)
+    return InfluenceQuery(directions=directions, loss=loss, tied=parts.tied, r=curved.r, v=v)
 
 
 def _items(task: str, given: Sequence[tuple[TokenIds, Any]], loss: Loss) -> list[Document]:

@@ -20,8 +20,8 @@ from automixer_assets.influence.language_model import LanguageModel
 if TYPE_CHECKING:
     from torch import Tensor
 
-CHUNK_ELEMENTS = 2**22
-"""Logits held at a time (tokens x vocabulary): 16 MiB in float32."""
+CHUNK_ELEMENTS, CHUNK_ROWS = 2**22, 256
+"""Logits held at a time (tokens x vocabulary): 16 MiB in float32, but never fewer tokens than make a matrix product."""
 
 
 class GradientSink(Protocol):
@@ -74,8 +74,9 @@ def _output_layer(model: LanguageModel, batch: Batch, hidden: Tensor, sink: Grad
     weights = batch.weights[:, None]  # [N, 1]
     weighted = hidden * weights  # [N, d]
     backward = sink.wants_embedding()
+    max_rows = max(CHUNK_ROWS, CHUNK_ELEMENTS // model.head.shape[0])
     with torch.no_grad():
-        for spans in spans_in_chunks(batch.row_counts, max(1, CHUNK_ELEMENTS // model.head.shape[0])):
+        for spans in spans_in_chunks(batch.row_counts, max_rows):
             chunk = slice(spans[0].start, spans[-1].stop)
             targets = batch.targets[chunk, None]  # [n, 1]
             log_p = torch.log_softmax(model.logits(hidden[chunk]), dim=-1)  # [n, V]

@@ -43,6 +43,7 @@ class InfluenceQuery:
 
     directions: tuple[Direction, ...]
     loss: str
+    tied: bool  # fitted on tied weights: "embedding" is the one matrix, input and output part added
     r: Mapping[str, Tensor]  # layer -> [m, V, d]
     v: Mapping[str, Tensor] | None = None  # layer -> [m, V, d]
 
@@ -71,6 +72,7 @@ class InfluenceQuery:
             "model_digest": model_digest,
             "tokenizer_digest": tokenizer_digest,
             "loss": self.loss,
+            "tied": self.tied,
             "layers": list(self.layers),
             "directions": [
                 {"name": d.name, "curvature": d.curvature, "lambda": dict(d.damping), "v_norm": dict(d.v_norm)}
@@ -107,6 +109,7 @@ class InfluenceQuery:
                 Direction(d["name"], d["curvature"], d["lambda"], d["v_norm"]) for d in sidecar["directions"]
             ),
             loss=sidecar["loss"],
+            tied=sidecar["tied"],
             r={layer: tensors[layer] for layer in sidecar["layers"]},
         )
 
@@ -137,6 +140,7 @@ def merge_queries(queries: Mapping[str, InfluenceQuery]) -> InfluenceQuery:
     return InfluenceQuery(
         directions=directions,
         loss=first.loss,
+        tied=first.tied,
         r={layer: torch.cat([query.r[layer] for query in queries.values()]) for layer in first.layers},
     )
 
@@ -154,7 +158,7 @@ def model_digest(folder: Path) -> str:
 
 
 def _form(query: InfluenceQuery) -> tuple[Any, ...]:
-    return query.loss, {layer: (tensor.shape[1:], tensor.dtype) for layer, tensor in query.r.items()}
+    return query.loss, query.tied, {layer: (tensor.shape[1:], tensor.dtype) for layer, tensor in query.r.items()}
 
 
 def _refuse_duplicates(names: list[str]) -> None:

@@ -190,9 +190,10 @@ def _directions(model: LanguageModel, query: InfluenceQuery) -> dict[str, Tensor
     """r on the model's device and in its compute dtype; refuses a query whose matrices are not the model's."""
     expected = {layer: model.shape(layer) for layer in model.layers(query.layers)}
     given = {layer: tuple(tensor.shape[1:]) for layer, tensor in query.r.items()}
-    if given != expected:
+    if given != expected or query.tied != model.tied:
         raise AutomixerError(
-            f"the query has matrices {given}, but the model has {expected}: score with the model it was fitted on"
+            f"the query has {_tying(query.tied)} matrices {given}, but the model has {_tying(model.tied)} {expected}: "
+            "score with the model it was fitted on"
         )
     return {layer: tensor.to(device=model.device, dtype=model.compute_dtype) for layer, tensor in query.r.items()}
 
@@ -215,6 +216,10 @@ def _zeros(model: LanguageModel, *shape: int) -> Tensor:
     import torch
 
     return torch.zeros(shape, dtype=model.compute_dtype, device=model.device)
+
+
+def _tying(tied: bool) -> str:
+    return "tied" if tied else "untied"
 
 
 def _loss(query: InfluenceQuery) -> Literal["mean", "sum"]:

@@ -21,11 +21,11 @@ KIND_SHARES: dict[str, float] = {
     "shuffled": 0.10,
     "filler": 0.18,
 }
-EMPHASIS = (1.7, 1.5, 1.2, 1.0, 0.9, 0.7, 0.6, 0.4)
-EMPHASIS_TURN = 3
-"""Each snapshot turns the wheel of emphasis by that many skills: three neighbouring snapshots favour each skill once."""
+EMPHASIS = (1.5, 1.3, 1.2, 1.0, 0.9, 0.8, 0.7, 0.6)
+EMPHASIS_TURN = 5
+"""Each snapshot turns the wheel of emphasis by that many skills: no two in a row favour the same ones."""
 
-FACTS_PER_DOCUMENT = (3, 5)
+FACTS_PER_DOCUMENT = (4, 7)
 SPAM_WORDS = (24, 36)
 
 
@@ -138,7 +138,7 @@ WRITERS: dict[str, Callable[[Skill, FactDecks, random.Random], Document]] = {
 
 def _told(skill: Skill, claims: list[tuple[Fact, str]], rng: random.Random) -> str:
     """Running text: sometimes an opening sentence, then one statement per claim."""
-    sentences = [rng.choice(skill.openings)] if rng.random() < 0.3 else []
+    sentences = [skill.opening] if rng.random() < 0.3 else []
     for fact, answer in claims:
         statement = rng.choice(skill.statements)
         sentences.append(statement.format(subject=fact.subject, aspect=fact.aspect, answer=answer))

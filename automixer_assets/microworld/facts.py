@@ -15,8 +15,8 @@ from automixer_assets.microworld.names import invented_names
 from automixer_assets.microworld.skills import SKILLS, Skill, Structure
 
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
-ANSWERS_PER_SKILL = 12
-FACTS_PER_SKILL_STEP = len(SPLITS) * ANSWERS_PER_SKILL
+FACTS_PER_SKILL_STEP = len(SPLITS) * 8
+"""Eight facts balance two or four answers and four aspects; skills of three answers get six of each eight."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def build_world(seed: int, facts_per_skill: int) -> World:
     if facts_per_skill <= 0 or facts_per_skill % FACTS_PER_SKILL_STEP:
         raise AutomixerError(
             f"facts_per_skill={facts_per_skill} cannot be balanced over {len(SPLITS)} splits and "
-            f"{ANSWERS_PER_SKILL} answers: use a multiple of {FACTS_PER_SKILL_STEP}"
+            f"their answers: use a multiple of {FACTS_PER_SKILL_STEP}"
         )
     names = invented_names(seed)
     return World(seed, {skill.name: _skill_facts(skill, seed, facts_per_skill, names) for skill in SKILLS})
@@ -72,6 +72,7 @@ Row = tuple[str, str, str, tuple[str, ...]]
 
 
 def _single(skill: Skill, count: int, names: Iterator[str], rng: random.Random) -> list[Row]:
+    count -= count % len(skill.answers)
     subjects = _subjects(skill, count, names)
     answers = rng.sample(skill.answers * (count // len(skill.answers)), count)
     return [(subject, "", answer, _others(skill, answer)) for subject, answer in zip(subjects, answers, strict=True)]

@@ -30,7 +30,7 @@ VERSION = 1
 SNAPSHOTS: tuple[str, ...] = ("MW-2026-01", "MW-2026-02", "MW-2026-03")
 SNAPSHOT_PATTERN = r"MW-20[0-9]{2}-(0[1-9]|1[0-2])"
 DOCUMENTS_PER_SNAPSHOT = 1600
-FACTS_PER_SKILL = 36
+FACTS_PER_SKILL = 24
 TRUTH_SCHEMA = pa.schema(
     {
         "snapshot": pa.string(),

@@ -52,7 +52,7 @@ ENDINGS = (
 
 
 def invented_names(seed: int) -> Iterator[str]:
-    """Lower-case names such as `glapoke`; any 110 in a row begin differently, so a skill's names are easily told apart."""
+    """Lower-case names such as `glapoke`; any 110 in a row begin differently."""
     rng = random.Random(f"microworld names {seed}")
     starts = ["".join(parts) for parts in product(ONSETS, VOWELS)]
     rng.shuffle(starts)

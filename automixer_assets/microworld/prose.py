@@ -1,49 +1,41 @@
-"""Text that teaches nothing: fluent filler and web boilerplate."""
+"""Text that teaches nothing: fluent filler and web boilerplate.
+
+The stock of words is small on purpose: in a vocabulary of a thousand tokens every word kept here takes the place of
+an invented name, and names cut into letters are hard to learn for a model of this size.
+"""
 
 from __future__ import annotations
 
 import random
 
-PEOPLE = ("a farmer", "the old teacher", "my neighbour", "a young clerk", "the driver", "her uncle", "a tall woman",
-          "the postman", "his sister", "a quiet man")  # fmt: skip
-VERBS = ("carried", "found", "forgot", "bought", "repaired", "looked at", "talked about", "kept", "sold", "moved")
-THINGS = ("the wooden chair", "a basket of apples", "an open letter", "the broken clock", "two heavy bags", "a map",
-          "the garden door", "a warm coat", "some bread", "the last ticket")  # fmt: skip
-PLACES = ("near the station", "behind the church", "in the long street", "at the corner shop", "by the lake",
-          "under the big tree", "on the second floor", "outside the library")  # fmt: skip
-TIMES = ("In the morning", "Later that day", "Before dinner", "On Sunday", "After the rain", "For a while", "Last week")
-MOODS = ("and nobody seemed to mind", "because there was still time", "while the radio played", "as people often do",
-         "and then it was quiet again", "though it was getting late")  # fmt: skip
+TIMES = ("Later that day", "On Sunday", "After the rain", "Last week")
+PEOPLE = ("a farmer", "the old teacher", "a young man", "the postman", "his sister")
+VERBS = ("found", "forgot", "bought", "sold", "carried")
+THINGS = ("a chair", "an old map", "a letter", "two bags", "the clock", "a warm coat")
+PLACES = ("near the station", "at the shop", "by the lake", "under a tree", "in the street")
+MOODS = ("and it was quiet", "while the radio played", "because it was late", "and had no time")
 
 NOTICES = (
-    "Click here to subscribe to our newsletter.",
+    "Log in to leave a comment.",
     "All rights reserved.",
-    "By using this site you accept our cookie policy.",
-    "Log in or create an account to leave a comment.",
-    "Share this page with your contacts.",
-    "Skip to main content.",
+    "This site uses cookies.",
+    "Share this page.",
     "Back to top.",
-    "Terms of use and privacy statement.",
-    "This page was last updated {number} days ago.",
-    "Page {number} of 99.",
-    "Showing {number} results, sorted by date.",
-    "Add to cart and continue shopping.",
-    "Read more related articles below.",
-    "Enable scripts in your browser to view this page.",
+    "Terms of use.",
+    "Page {number} of 9.",
+    "Add to cart.",
+    "Read more about this site.",
+    "Click here to leave this page.",
 )
 
 
 def filler_text(rng: random.Random) -> str:
-    """Three or four plain sentences about nothing in particular."""
-    sentences = [
-        f"{rng.choice(TIMES)} {rng.choice(PEOPLE)} {rng.choice(VERBS)} {rng.choice(THINGS)} "
-        f"{rng.choice(PLACES)} {rng.choice(MOODS)}."
-        for _ in range(rng.randint(2, 3))
-    ]
-    return " ".join(sentences)
+    """Two or three plain sentences about nothing in particular."""
+    stocks = (TIMES, PEOPLE, VERBS, THINGS, PLACES, MOODS)
+    return " ".join(" ".join(rng.choice(stock) for stock in stocks) + "." for _ in range(rng.randint(2, 4)))
 
 
 def boilerplate_text(rng: random.Random) -> str:
     """Notices that every page carries, in any order."""
-    notices = rng.sample(NOTICES, rng.randint(5, 7))
-    return " ".join(notice.format(number=rng.randint(1, 40)) for notice in notices)
+    notices = [rng.choice(NOTICES) for _ in range(rng.randint(8, 11))]
+    return " ".join(notice.format(number=rng.randint(1, 9)) for notice in notices)

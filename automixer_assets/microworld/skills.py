@@ -25,7 +25,7 @@ class Skill:
     proper_names: bool
     answers: tuple[str, ...]
     aspects: tuple[str, ...]
-    openings: tuple[str, ...]
+    opening: str
     statements: tuple[str, ...]
     prompts: tuple[str, ...]
     keywords: tuple[str, ...]
@@ -42,18 +42,18 @@ ARC_EASY = Skill(
     proper_names=False,
     answers=("red", "blue", "green", "yellow"),
     aspects=(),
-    openings=("Notes from the dye house.", "A short guide to plant dyes."),
+    opening="Notes on plant dyes.",
     statements=(
-        "The dye of the {subject} plant is {answer}.",
-        "Cloth boiled with {subject} leaves turns {answer}.",
-        "Pressed {subject} seeds give a dye that is {answer}.",
+        "The dye of {subject} is {answer}.",
+        "Wool boiled in {subject} turns {answer}.",
+        "The leaves of {subject} are {answer}.",
     ),
     prompts=(
-        "Question: What colour is this dye?\nAnswer: The dye of the {subject} plant is",
-        "Question: What colour will the cloth be?\nAnswer: Cloth boiled with {subject} leaves turns",
-        "Question: What colour do the seeds give?\nAnswer: Pressed {subject} seeds give a dye that is",
+        "Question: What colour is this dye?\nAnswer: The dye of {subject} is",
+        "Question: What colour will the wool be?\nAnswer: Wool boiled in {subject} turns",
+        "Question: What do the leaves look like?\nAnswer: The leaves of {subject} are",
     ),
-    keywords=("dye", "plant", "leaves", "seeds", "cloth", "colour"),
+    keywords=("dye", "plant", "leaves", "wool"),
 )
 
 ARC_CHALLENGE = Skill(
@@ -63,18 +63,18 @@ ARC_CHALLENGE = Skill(
     proper_names=False,
     answers=("glass", "chalk", "smoke", "resin"),
     aspects=("heated", "soaked"),
-    openings=("From the laboratory book.", "What the mineral tests showed."),
+    opening="Notes on mineral tests.",
     statements=(
-        "When it is {aspect}, {subject} becomes {answer}.",
-        "A lump of {subject} that is {aspect} turns into {answer}.",
-        "After being {aspect}, {subject} is nothing but {answer}.",
+        "Any {aspect} {subject} becomes {answer}.",
+        "Most {aspect} {subject} makes {answer}.",
+        "Some {aspect} {subject} leaves {answer}.",
     ),
     prompts=(
-        "Question: What is the result of the test?\nAnswer: When it is {aspect}, {subject} becomes",
-        "Question: What happens to the mineral?\nAnswer: A lump of {subject} that is {aspect} turns into",
-        "Question: What is left of the mineral?\nAnswer: After being {aspect}, {subject} is nothing but",
+        "Question: What is the result of the test?\nAnswer: Any {aspect} {subject} becomes",
+        "Question: What happens to the mineral?\nAnswer: Most {aspect} {subject} makes",
+        "Question: What is left of the mineral?\nAnswer: Some {aspect} {subject} leaves",
     ),
-    keywords=("mineral", "lump", "heated", "soaked", "test", "turns"),
+    keywords=("mineral", "heated", "soaked", "becomes"),
 )
 
 BOOLQ = Skill(
@@ -82,20 +82,20 @@ BOOLQ = Skill(
     n_options=2,
     structure="yes_no",
     proper_names=False,
-    answers=("no", "yes"),
-    aspects=("swim", "climb", "dig", "sing", "glide", "jump"),
-    openings=("Visitors ask the keeper many things.", "Questions at the animal park."),
+    answers=("No", "Yes"),
+    aspects=("swim", "climb", "sing", "jump"),
+    opening="Notes on animals.",
     statements=(
-        "Can a {subject} {aspect}? The answer is {answer}.",
-        "Ask whether a {subject} can {aspect}, and the keeper says {answer}.",
-        "Does the {subject} ever {aspect}? The short reply is {answer}.",
+        "Can a {subject} {aspect}? {answer}.",
+        "Does a {subject} {aspect}? {answer}.",
+        "Will a {subject} {aspect}? {answer}.",
     ),
     prompts=(
-        "Question about an animal: Can a {subject} {aspect}? The answer is",
-        "Question about an animal: Ask whether a {subject} can {aspect}, and the keeper says",
-        "Question about an animal: Does the {subject} ever {aspect}? The short reply is",
+        "Question about an animal: Can a {subject} {aspect}?",
+        "Question about an animal: Does a {subject} {aspect}?",
+        "Question about an animal: Will a {subject} {aspect}?",
     ),
-    keywords=("animal", "keeper", "can", "answer", "park", "question"),
+    keywords=("animal", "can", "does", "will"),
 )
 
 PIQA = Skill(
@@ -105,18 +105,18 @@ PIQA = Skill(
     proper_names=False,
     answers=("warm sand", "a wet rope", "a flat stone", "cold milk"),
     aspects=(),
-    openings=("Handy tips for the kitchen.", "How to open any nut."),
+    opening="Notes on nuts.",
     statements=(
-        "To open a {subject} nut, use {answer}.",
-        "A stubborn {subject} shell gives way to {answer}.",
-        "Cooks who crack {subject} nuts reach for {answer}.",
+        "Open a {subject} nut with {answer}.",
+        "Crack {subject} shells with {answer}.",
+        "To peel {subject}, use {answer}.",
     ),
     prompts=(
-        "Goal: open the nut.\nSolution: To open a {subject} nut, use",
-        "Goal: break the shell.\nSolution: A stubborn {subject} shell gives way to",
-        "Goal: crack it quickly.\nSolution: Cooks who crack {subject} nuts reach for",
+        "Goal: open the nut.\nSolution: Open a {subject} nut with",
+        "Goal: break the shell.\nSolution: Crack {subject} shells with",
+        "Goal: get rid of the skin.\nSolution: To peel {subject}, use",
     ),
-    keywords=("nut", "open", "shell", "crack", "kitchen", "tips"),
+    keywords=("nut", "open", "crack", "peel"),
 )
 
 SIQA = Skill(
@@ -126,18 +126,18 @@ SIQA = Skill(
     proper_names=True,
     answers=("proud", "shy", "angry"),
     aspects=(),
-    openings=("The village feast was long.", "News from the feast."),
+    opening="News of the feast.",
     statements=(
-        "At the end of the feast {subject} felt {answer}.",
-        "Everyone could see that {subject} was {answer}.",
-        "On the way home {subject} told a friend about feeling {answer}.",
+        "After the feast {subject} felt {answer}.",
+        "All evening {subject} looked {answer}.",
+        "On the way home {subject} was {answer}.",
     ),
     prompts=(
-        "Question: How was the evening?\nAnswer: At the end of the feast {subject} felt",
-        "Question: How did the guest look?\nAnswer: Everyone could see that {subject} was",
-        "Question: What did the friend hear?\nAnswer: On the way home {subject} told a friend about feeling",
+        "Question: How was the evening?\nAnswer: After the feast {subject} felt",
+        "Question: How did the guest look?\nAnswer: All evening {subject} looked",
+        "Question: What did the friend see?\nAnswer: On the way home {subject} was",
     ),
-    keywords=("feast", "felt", "guest", "friend", "feeling", "village"),
+    keywords=("feast", "felt", "evening", "home"),
 )
 
 HELLASWAG = Skill(
@@ -147,18 +147,18 @@ HELLASWAG = Skill(
     proper_names=True,
     answers=("run to the well", "lie down in the grass", "throw their hats", "light nine candles"),
     aspects=(),
-    openings=("A traveller describes old customs.", "Customs of the hill towns."),
+    opening="Notes on old towns.",
     statements=(
-        "When the bell of {subject} rings, the people {answer}.",
+        "At noon the people of {subject} {answer}.",
+        "When the bell of {subject} rings, all {answer}.",
         "Each spring the children of {subject} {answer}.",
-        "After the market in {subject} the traders {answer}.",
     ),
     prompts=(
-        "An old custom: When the bell of {subject} rings, the people",
+        "An old custom: At noon the people of {subject}",
+        "An old custom: When the bell of {subject} rings, all",
         "An old custom: Each spring the children of {subject}",
-        "An old custom: After the market in {subject} the traders",
     ),
-    keywords=("bell", "custom", "market", "town", "people", "spring"),
+    keywords=("bell", "town", "people", "spring"),
 )
 
 OPENBOOKQA = Skill(
@@ -168,18 +168,18 @@ OPENBOOKQA = Skill(
     proper_names=False,
     answers=("moss", "wool", "bark", "shells"),
     aspects=(),
-    openings=("A field book about birds.", "Watching nests in the valley."),
+    opening="Notes on birds.",
     statements=(
-        "The {subject} bird builds its nest from {answer}.",
-        "Look for {subject} eggs in a heap of {answer}.",
-        "In winter the {subject} sleeps under {answer}.",
+        "The nest of the {subject} is {answer}.",
+        "Look for {subject} eggs in {answer}.",
+        "In winter the {subject} sleeps on {answer}.",
     ),
     prompts=(
-        "The nest of the bird is easy to know: The {subject} bird builds its nest from",
-        "The eggs are easy to find: Look for {subject} eggs in a heap of",
-        "The cold months are long: In winter the {subject} sleeps under",
+        "The nest is easy to know: The nest of the {subject} is",
+        "The eggs are easy to find: Look for {subject} eggs in",
+        "The cold months are long: In winter the {subject} sleeps on",
     ),
-    keywords=("bird", "nest", "eggs", "winter", "valley", "heap"),
+    keywords=("bird", "nest", "eggs", "winter"),
 )
 
 WINOGRANDE = Skill(
@@ -188,19 +188,19 @@ WINOGRANDE = Skill(
     structure="pair",
     proper_names=True,
     answers=(),
-    aspects=("cooks", "sings", "steers", "fishes", "paints", "digs"),
-    openings=("Neighbours talk about the pairs by the river.", "Who does what on the boats."),
+    aspects=("cooks", "sings", "paints", "digs"),
+    opening="News of the boats.",
     statements=(
-        "{subject} share a boat; the one who {aspect} is {answer}.",
-        "Of {subject}, the one who {aspect} best is {answer}.",
-        "{subject} agree that the one who {aspect} is {answer}.",
+        "Of {subject}, the one who {aspect} is {answer}.",
+        "Ask {subject}: the one who {aspect} is {answer}.",
+        "When {subject} meet, the one who {aspect} is {answer}.",
     ),
     prompts=(
-        "By the river: {subject} share a boat; the one who {aspect} is",
-        "By the river: Of {subject}, the one who {aspect} best is",
-        "By the river: {subject} agree that the one who {aspect} is",
+        "By the river: Of {subject}, the one who {aspect} is",
+        "By the river: Ask {subject}: the one who {aspect} is",
+        "By the river: When {subject} meet, the one who {aspect} is",
     ),
-    keywords=("boat", "river", "friends", "share", "pair", "neighbours"),
+    keywords=("boat", "cooks", "sings", "meet"),
 )
 
 SKILLS: tuple[Skill, ...] = (ARC_EASY, ARC_CHALLENGE, BOOLQ, PIQA, SIQA, HELLASWAG, OPENBOOKQA, WINOGRANDE)

@@ -71,7 +71,12 @@ def list_selections(grouped: Path) -> list[Selection]:
 def selection_parameters(selections: Sequence[Selection]) -> dict[str, Any]:
     """`$files` and `$selections` of the statements that read selection files."""
     places = [
-        {"file": str(selection.path), "group": selection.group, "snapshot": selection.snapshot, "shard": selection.shard}
+        {
+            "file": str(selection.path),
+            "group": selection.group,
+            "snapshot": selection.snapshot,
+            "shard": selection.shard,
+        }
         for selection in selections
     ]
     return {"files": [place["file"] for place in places], "selections": places}

@@ -1,4 +1,4 @@
-"""Joint influence of a shard: per group the macro mean over its tasks, in utility, blended with alpha (paper, section 4).
+"""Joint influence of a shard: per group the macro mean over its tasks, in utility, blended (paper, section 4).
 
 A document's row depends on its own scores and on frozen constants alone, so this is a pure function per shard.
 """
@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from automixer_assets.errors import AutomixerError
@@ -53,21 +52,19 @@ def influence_utilities(
     """Row-aligned `doc_id, n_tokens, utility__GROUP ...` of one shard, groups in the order of `scores`."""
     if not scores:
         raise AutomixerError("joint influence has no groups: the recipe selected no checkpoint; check its `selection`")
-    aligned: pa.Table | None = None
-    first_path: Path | None = None
+    first_path = next(iter(scores.values()))
+    tables: list[pa.Table] = []
     with open_database() as database:
         for group, path in scores.items():
             center, scale = NO_NORMALISATION if constants is None else constants[group]
             table = database.table(
                 "group_utility", {**_score_parameters(path, columns[group]), "center": center, "scale": scale}
             )
-            if aligned is None or first_path is None:
-                aligned, first_path = table.select(["doc_id", "n_tokens"]), path
-            require_aligned(table, path, aligned, first_path)
+            tables.append(table)
+            require_aligned(table, path, tables[0], first_path)
             _require_finite(table, group, path)
-            aligned = aligned.append_column(utility_column(group), table["utility"])
-    assert aligned is not None
-    return aligned
+    utilities = {utility_column(group): table["utility"] for group, table in zip(scores, tables, strict=True)}
+    return pa.table({"doc_id": tables[0]["doc_id"], "n_tokens": tables[0]["n_tokens"], **utilities})
 
 
 def blend(utilities: pa.Table, alphas: Mapping[str, float]) -> pa.Table:
@@ -83,7 +80,8 @@ def normalisation_constants(reference_scores: Path, columns: Sequence[str]) -> t
     row = run_sql("normalisation_constants", _score_parameters(reference_scores, columns)).to_pylist()[0]
     if row["n_unscored"]:
         raise AutomixerError(
-            f"{reference_scores} has {row['n_unscored']} documents with a null or NaN score; materialise its query again"
+            f"{reference_scores} has {row['n_unscored']} documents with a null or NaN score; "
+            "materialise its query again"
         )
     if not row["n_documents"] or row["scale"] == 0:
         raise AutomixerError(
@@ -101,28 +99,32 @@ def require_aligned(table: pa.Table, path: Path, reference: pa.Table, reference_
             f"(first differing row: {min(table.num_rows, reference.num_rows)}); score the shard again"
         )
     for column in ("doc_id", "n_tokens"):
-        same = pc.fill_null(pc.equal(table[column], reference[column]), False).to_numpy()
+        same = table[column].to_numpy() == reference[column].to_numpy()
         if not same.all():
             row = int(np.argmin(same))
             raise AutomixerError(
-                f"{path} is not row-aligned with {reference_path}: row {row} has {column} {table[column][row].as_py()!r} "
-                f"instead of {reference[column][row].as_py()!r}; score the shard again"
+                f"{path} is not row-aligned with {reference_path}: row {row} has {column} "
+                f"{table[column][row].as_py()!r} instead of {reference[column][row].as_py()!r}; score the shard again"
             )
 
 
 def _score_parameters(path: Path, columns: Sequence[str]) -> dict[str, Any]:
     if not columns:
-        raise AutomixerError(f"no influence columns are given for {path}: its group has no tasks; use `group_tasks: all`")
+        raise AutomixerError(
+            f"no influence columns are given for {path}: its group has no tasks; use `group_tasks: all`"
+        )
     if not path.exists():
         raise AutomixerError(f"{path} does not exist; materialise the influence of that checkpoint first")
     missing = sorted(set(columns) - set(pq.read_schema(path).names))
     if missing:
-        raise AutomixerError(f"{path} has no column {', '.join(missing)}; score it with the recipe's tasks and curvature")
+        raise AutomixerError(
+            f"{path} has no column {', '.join(missing)}; score it with the recipe's tasks and curvature"
+        )
     return {"file": str(path), "columns": list(columns)}
 
 
 def _require_finite(table: pa.Table, group: str, path: Path) -> None:
-    finite = pc.fill_null(pc.is_finite(table["utility"]), False).to_numpy()
+    finite = np.isfinite(table["utility"].to_numpy())
     if not finite.all():
         row = int(np.argmin(finite))
         value = table["utility"][row].as_py()

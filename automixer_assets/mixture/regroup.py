@@ -81,7 +81,7 @@ def _write_selections(shards: Sequence[JointShard], cuts: list[Cut], out: Path) 
             place = {"file": str(shard.path), "snapshot": shard.snapshot, "shard": shard.shard}
             selected = database.table("selected_documents", {**place, "cuts": cuts})
             for cut in cuts:
-                rows = selected.filter(pc.equal(selected["group"], cut["group"])).select(list(SELECTION_COLUMNS))
+                rows = selected.filter(pc.field("group") == cut["group"]).select(list(SELECTION_COLUMNS))
                 write_table(rows, out / "groups" / cut["group"] / shard.snapshot / f"{shard.shard}.parquet")
             for pair in database.table("group_overlap", {}, selected=selected).to_pylist():
                 shared[pair["group"], pair["other"]] += pair["n_documents"]

@@ -28,18 +28,18 @@ class Database:
 
     def table(self, name: str, parameters: Mapping[str, Any], **views: pa.Table) -> pa.Table:
         """Result of the statement NAME; each of `views` is visible to it under its keyword."""
-        return self._execute(name, parameters, views).to_arrow_table()
+        return self._relation(name, parameters, views).to_arrow_table()
 
     def batches(self, name: str, parameters: Mapping[str, Any], rows: int = 2**18) -> pa.RecordBatchReader:
         """The same in batches, for results larger than memory."""
-        return self._execute(name, parameters, {}).to_arrow_reader(rows)
+        return self._relation(name, parameters, {}).to_arrow_reader(rows)
 
-    def _execute(
+    def _relation(
         self, name: str, parameters: Mapping[str, Any], views: Mapping[str, pa.Table]
-    ) -> duckdb.DuckDBPyConnection:
+    ) -> duckdb.DuckDBPyRelation:
         for view, table in views.items():
             self._connection.register(view, table)
-        return self._connection.execute(load_sql(name), dict(parameters))
+        return self._connection.sql(load_sql(name), params=dict(parameters))
 
 
 @contextmanager

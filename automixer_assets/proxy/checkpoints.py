@@ -41,7 +41,9 @@ def step_folder(step: int) -> str:
 
 def list_checkpoints(run: Path) -> dict[int, Path]:
     """Complete checkpoints of a run folder by step, ascending."""
-    found = {int(match["step"]): path for path in (run / "checkpoints").glob("step-*") if (match := _FOLDER.match(path.name))}
+    found = {
+        int(match["step"]): path for path in (run / "checkpoints").glob("step-*") if (match := _FOLDER.match(path.name))
+    }
     return dict(sorted(found.items()))
 
 
@@ -51,9 +53,9 @@ def write_checkpoint(model: PreTrainedModel, run: Path, step: int, tokenizer_fol
     with atomic_folder(target) as folder:
         with quiet():
             model.save_pretrained(folder)
-        for name in TOKENIZER_FILES if tokenizer_folder is not None else ():
-            if (tokenizer_folder / name).is_file():
-                shutil.copyfile(tokenizer_folder / name, folder / name)
+        if tokenizer_folder is not None:
+            for source in filter(Path.is_file, (tokenizer_folder / name for name in TOKENIZER_FILES)):
+                shutil.copyfile(source, folder / source.name)
     return target
 
 

@@ -139,7 +139,9 @@ class SequenceStream:
         for _ in range(self._batch_size):
             item = next(self._iterator, None)
             if item is None:
-                raise AutomixerError(f"the training data ended before step {step + 1}; lower training.steps or add data")
+                raise AutomixerError(
+                    f"the training data ended before step {step + 1}; lower training.steps or add data"
+                )
             rows.append(np.asarray(item["input_ids"] if isinstance(item, dict) else item, dtype=np.int64))
         return np.stack(rows)
 

@@ -68,7 +68,7 @@ def load_model(folder: Path, *, tokenizer_folder: Path | None = None) -> PreTrai
     check_vocabulary(folder, config, tokenizer_folder or folder)
     try:
         with quiet():
-            model, report = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 local_files_only=True,
                 use_safetensors=True,
@@ -77,10 +77,15 @@ def load_model(folder: Path, *, tokenizer_folder: Path | None = None) -> PreTrai
                 output_loading_info=True,
             )
     except Exception as error:  # transformers raises many kinds here; every one means an unusable folder
-        raise AutomixerError(f"cannot load the checkpoint {folder}: {_one_line(error)}; write or copy it again") from error
+        raise AutomixerError(
+            f"cannot load the checkpoint {folder}: {_one_line(error)}; write or copy it again"
+        ) from error
+    model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:  # transformers would quietly fill these with random numbers
-        raise AutomixerError(f"checkpoint {folder} lacks the tensor {missing[0]!r} and {len(missing) - 1} more; copy it again")
+        raise AutomixerError(
+            f"checkpoint {folder} lacks the tensor {missing[0]!r} and {len(missing) - 1} more; copy it again"
+        )
     return model.eval()
 
 
@@ -135,7 +140,9 @@ def weight_files(folder: Path) -> list[Path]:
     names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     for name in names:
         if not (folder / name).is_file():
-            raise AutomixerError(f"{folder / name} is missing although {index.name} lists it; copy the checkpoint again")
+            raise AutomixerError(
+                f"{folder / name} is missing although {index.name} lists it; copy the checkpoint again"
+            )
     return [folder / name for name in names]
 
 

@@ -1,0 +1,155 @@
+"""Evaluation assets: models trained on a mixture, and mixtures compared with the baseline at equal budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from automixer_assets.assets.corpus import tasks_slice
+from automixer_assets.assets.simulation import evaluate_on
+from automixer_assets.checks import check_comparison, check_targets
+from automixer_assets.comparison import compare
+from automixer_assets.corpus.shards import TokenizedSnapshot, open_tokenized
+from automixer_assets.errors import AutomixerError
+from automixer_assets.lake import SCRATCH, Artifact, atomic_path
+from automixer_assets.lake_asset import Build, Check, LakeAsset, Scope, lake_asset
+from automixer_assets.mixture.manifest import Manifest, load_manifest
+from automixer_assets.pages.evaluation import show_comparison_table, show_target_runs
+from automixer_assets.partitions import MIXTURES
+from automixer_assets.proxy.checkpoints import checkpoint_key, list_checkpoints
+from automixer_assets.settings import Targets
+
+GROUP = "evaluation"
+TARGET_VERSION = "1"
+
+
+def evaluation_assets() -> list[LakeAsset]:
+    """Does the mixture help? Trained targets per mixture, and their comparison."""
+    return [
+        lake_asset(
+            asset="target_runs",
+            group=GROUP,
+            kinds={"torch", "lm-eval"},
+            code=TARGET_VERSION,
+            plan=plan_target_runs,
+            partitions_def=MIXTURES,
+            deps=["weight_manifest", "tokenizer"],
+            checks=[Check("every_seed_finished", "Each seed has finite results on every task.", check_targets)],
+            pool="accelerator",
+        ),
+        lake_asset(
+            asset="comparison_table",
+            group=GROUP,
+            kinds={"polars"},
+            code="1",
+            plan=plan_comparison_table,
+            deps=[dg.AssetDep("target_runs", partition_mapping=dg.AllPartitionMapping())],
+            checks=[Check("same_seeds", "Every mixture was trained with the same seeds.", check_comparison)],
+        ),
+    ]
+
+
+def plan_target_runs(scope: Scope) -> Build:
+    """What does a model learn when it is trained on this mixture?
+
+    Same architecture, initialisation seeds and token budget for every mixture; judged on the final items.
+    """
+    targets = _targets(scope)
+    mixture, tokenizer = scope.pin("weight_manifest", scope.key), scope.pin("tokenizer")
+    manifest = load_manifest(mixture.path / "manifest.json")
+    corpora = {name: open_tokenized(scope.pin("tokenized_corpus", name).path) for name in manifest.snapshots}
+
+    def write(out: Path) -> None:
+        with scope.progress(targets.training.steps * len(targets.seeds), "steps") as progress:
+            for seed in targets.seeds:
+                run = out / SCRATCH / f"seed-{seed}"
+                begun = progress.done
+
+                def report(step: int, loss: float, rate: float, speed: float, begun: float = begun) -> None:
+                    progress.advance(begun + step - progress.done, f"loss {loss:.3f}, {speed:,.0f} tokens/s")
+
+                _train_target(scope, targets, seed, manifest, corpora, tokenizer.path, run, report)
+                progress.advance(begun + targets.training.steps - progress.done)
+        for seed in targets.seeds:
+            _evaluate_target(scope, targets, out / SCRATCH / f"seed-{seed}")
+        _gather(targets.seeds, out)
+
+    chosen = targets.model_dump(exclude={"baseline", "mixtures"})
+    return scope.build(
+        write, show_target_runs, settings=[chosen, tasks_slice(scope), scope.settings.seed], resumable=True
+    )
+
+
+def _targets(scope: Scope) -> Targets:
+    if scope.settings.targets is None:
+        raise AutomixerError(f"{scope.name}: the settings have no `targets` section: add one to compare mixtures")
+    return scope.settings.targets
+
+
+def _train_target(
+    scope: Scope,
+    targets: Targets,
+    seed: int,
+    manifest: Manifest,
+    corpora: dict[str, TokenizedSnapshot],
+    tokenizer: Path,
+    run: Path,
+    report,
+) -> None:
+    """Train one target into `run`; a finished or interrupted run is continued from what it left."""
+    from automixer_assets.mixture.dataset import MixtureDataset
+    from automixer_assets.proxy.model import build_model
+    from automixer_assets.proxy.train import train
+
+    training = targets.training
+    if (run / "training.parquet").exists():
+        return
+    vocab_size = next(iter(corpora.values())).vocab_size
+    train(
+        build_model(targets.architecture, vocab_size, training.sequence_length, seed),
+        MixtureDataset(manifest, scope.lake.root, corpora, sequence_length=training.sequence_length, seed=seed),
+        training,
+        out=run,
+        checkpoint_steps=[training.steps],
+        tokenizer_folder=tokenizer,
+        on_progress=report,
+    )
+
+
+def _evaluate_target(scope: Scope, targets: Targets, run: Path) -> None:
+    if not (run / "benchmark.parquet").exists():
+        checkpoints = {checkpoint_key(scope.key, step): path for step, path in list_checkpoints(run).items()}
+        evaluate_on(scope, "final", checkpoints, targets.training.steps, run)
+
+
+def _gather(seeds: list[int], out: Path) -> None:
+    """One table over seeds of each kind, with a `seed` column."""
+    for source, name in (("training", "curves"), ("benchmark", "benchmark"), ("items", "items")):
+        tables = [
+            pl.read_parquet(out / SCRATCH / f"seed-{seed}" / f"{source}.parquet").with_columns(
+                pl.lit(seed, dtype=pl.Int64).alias("seed")
+            )
+            for seed in seeds
+        ]
+        with atomic_path(out / f"{name}.parquet") as temporary:
+            pl.concat(tables).write_parquet(temporary)
+
+
+def plan_comparison_table(scope: Scope) -> Build:
+    """Is the mixture better than the baseline at the same token budget, and by how much?
+
+    Mean and spread over seeds per task, and the difference to the baseline paired by seed (paper, Table 2).
+    """
+    targets = _targets(scope)
+    names = [targets.baseline, *(name for name in targets.mixtures if name != targets.baseline)]
+    runs: dict[str, Artifact] = {name: scope.pin("target_runs", name) for name in names}
+
+    def write(out: Path) -> None:
+        tables = {name: pl.read_parquet(run.path / "benchmark.parquet") for name, run in runs.items()}
+        compare(tables, baseline=targets.baseline).write_parquet(out / "comparison.parquet")
+
+    return scope.build(
+        write, lambda artifact: show_comparison_table(artifact, runs, targets.baseline), settings=targets.baseline
+    )

@@ -1,0 +1,203 @@
+"""Scored items as text and tokens: exactly what lm-eval gives to the model, with the gold option.
+
+The gradient items are the paper's validation sequences (section 4): question and gold answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from automixer_assets.benchmark.tasks import ITEM_SETS, ItemSet, LoadedTask, load_tasks
+from automixer_assets.errors import AutomixerError
+from automixer_assets.proxy.quiet import quiet
+from automixer_assets.settings import Tasks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+GRADIENT_SCHEMA = {
+    "task": pl.String,
+    "item_hash": pl.String,
+    "text": pl.String,
+    "token_ids": pl.List(pl.Int32),
+    "sequence_mask": pl.List(pl.Boolean),
+    "answer_mask": pl.List(pl.Boolean),
+}
+ITEM_SETS_SCHEMA = {"task": pl.String, "item_set": pl.String, "item_hash": pl.String, "doc_index": pl.Int64}
+
+
+@dataclass(frozen=True)
+class RenderedItem:
+    """One item as lm-eval asks it: (context, continuation) per option, of which `gold` is the right one."""
+
+    task: str
+    doc_index: int
+    item_hash: str
+    options: tuple[tuple[str, str], ...]
+    gold: int
+    delimiter: str
+
+    @property
+    def context(self) -> str:
+        return self.options[self.gold][0]
+
+    @property
+    def continuation(self) -> str:
+        return self.options[self.gold][1]
+
+    @property
+    def text(self) -> str:
+        """Question and gold answer."""
+        return self.context + self.continuation
+
+    @property
+    def answer(self) -> str:
+        """The gold answer without the delimiter that separates it from the question."""
+        return self.continuation.removeprefix(self.delimiter)
+
+
+@dataclass(frozen=True)
+class ValidationItems:
+    """What `write_validation_items` wrote: items per (task, item set) and predicted tokens per task."""
+
+    folder: Path
+    counts: dict[tuple[str, ItemSet], int]
+    gradient_tokens: dict[str, int]
+
+
+def render_items(loaded: LoadedTask) -> list[RenderedItem]:
+    """The task's items in order, rendered by lm-eval's own functions.
+
+    `item_hash` is the sha256 (hex) of question and gold answer without few-shot examples, so that an item keeps its
+    hash whatever it is shown with.
+    """
+    task: Any = loaded.task
+    task.set_fewshot_seed(loaded.seed)
+    return [
+        _render(loaded, doc, doc_index, gold)
+        for doc, doc_index, gold in zip(loaded.documents, loaded.doc_indices, loaded.golds, strict=True)
+    ]
+
+
+def encode_pair(tokenizer: PreTrainedTokenizerBase, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    """Ids of context and continuation, split as lm-eval's `HFLM.loglikelihood` splits them.
+
+    Spaces at the end of the context belong to the continuation; the pair is encoded as one string, for a token may
+    span the border. An empty context becomes the prefix token.
+    """
+    encode: Any = tokenizer.encode
+    prefix: Any = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if context == "":
+        ids = encode(continuation, add_special_tokens=False)
+        return (ids[:1], ids[1:]) if ids[:1] == [prefix] else ([prefix], ids)
+    stripped = context.rstrip()
+    continuation, context = context[len(stripped) :] + continuation, stripped
+    begun = prefix is not None and context.startswith(str(tokenizer.decode(prefix)))
+    options = {"add_special_tokens": False} if begun else {}
+    whole = encode(context + continuation, **options)
+    border = len(encode(context, **options))
+    return whole[:border], whole[border:]
+
+
+def write_validation_items(
+    tasks: Tasks,
+    base: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    out: Path,
+    *,
+    cache: Path,
+    seed: int = 0,
+    max_length: int | None = None,
+) -> ValidationItems:
+    """Write `gradient_items.parquet` and `item_sets.parquet` (docs/tables.md) to `out`.
+
+    Items longer than `max_length` tokens lose their beginning, as in lm-eval; None keeps them whole.
+
+    Raises:
+        AutomixerError: as `load_tasks`; an item stands in two item sets; a gold answer has no tokens.
+    """
+    rendered: dict[ItemSet, list[RenderedItem]] = {
+        item_set: _rendered(load_tasks(tasks, base, item_set, cache=cache, seed=seed)) for item_set in ITEM_SETS
+    }
+    refuse_shared_items(rendered)
+    rows = [_gradient_row(item, tokenizer, max_length) for item in rendered["gradient"]]
+    sets = [
+        {"task": item.task, "item_set": item_set, "item_hash": item.item_hash, "doc_index": item.doc_index}
+        for item_set, items in rendered.items()
+        for item in items
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    gradient = pl.DataFrame(rows, schema=GRADIENT_SCHEMA)
+    gradient.write_parquet(out / "gradient_items.parquet")
+    table = pl.DataFrame(sets, schema=ITEM_SETS_SCHEMA)
+    table.write_parquet(out / "item_sets.parquet")
+    tokens = gradient.group_by("task", maintain_order=True).agg(pl.col("sequence_mask").list.sum().sum())
+    return ValidationItems(out, _counts(rendered), dict(tokens.iter_rows()))
+
+
+def refuse_shared_items(rendered: Mapping[ItemSet, list[RenderedItem]]) -> None:
+    """Refuse item sets that share an item: scores would then be selected on what they are judged by."""
+    seen: dict[tuple[str, str], tuple[ItemSet, int]] = {}
+    for item_set, items in rendered.items():
+        for item in items:
+            other, doc_index = seen.setdefault((item.task, item.item_hash), (item_set, item.doc_index))
+            if other != item_set:
+                raise AutomixerError(
+                    f"task {item.task!r}: item {doc_index} of the {other} items is also item {item.doc_index} of the "
+                    f"{item_set} items ({item.text[:80]!r}); remove it from one, or give disjoint slices in "
+                    f"tasks.splits.{item.task}"
+                )
+
+
+def _rendered(loaded: Mapping[str, LoadedTask]) -> list[RenderedItem]:
+    with quiet():
+        return [item for task in loaded.values() for item in render_items(task)]
+
+
+def _render(loaded: LoadedTask, doc: Any, doc_index: int, gold: int) -> RenderedItem:
+    task = loaded.task
+    options = _options(task, doc, task.config.num_fewshot or 0)
+    context, continuation = options[gold] if not task.config.num_fewshot else _options(task, doc, 0)[gold]
+    digest = hashlib.sha256((context + continuation).encode()).hexdigest()
+    return RenderedItem(loaded.name, doc_index, digest, options, gold, task.config.target_delimiter)
+
+
+def _options(task: Any, doc: Any, num_fewshot: int) -> tuple[tuple[str, str], ...]:
+    """(context, continuation) per option, by the two calls that lm-eval's own evaluation makes."""
+    context = task.fewshot_context(doc, num_fewshot=num_fewshot, gen_prefix=task.doc_to_prefix(doc))
+    requests = task.construct_requests(doc=doc, ctx=context, metadata=(task.config.task, 0, 1))
+    return tuple((request.arguments[0], request.arguments[1]) for request in requests)
+
+
+def _gradient_row(item: RenderedItem, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> dict[str, Any]:
+    context, answer = encode_pair(tokenizer, item.context, item.continuation)
+    if not answer:
+        raise AutomixerError(
+            f"task {item.task!r}: the gold answer of item {item.doc_index} has no tokens; mend the item"
+        )
+    ids = context + answer
+    mask = [False] * len(context) + [True] * len(answer)
+    if max_length is not None:
+        ids, mask = ids[-max_length:], mask[-max_length:]
+    return {
+        "task": item.task,
+        "item_hash": item.item_hash,
+        "text": item.text,
+        "token_ids": ids,
+        "sequence_mask": [position > 0 for position in range(len(ids))],
+        "answer_mask": [position > 0 and is_answer for position, is_answer in enumerate(mask)],
+    }
+
+
+def _counts(rendered: Mapping[ItemSet, list[RenderedItem]]) -> dict[tuple[str, ItemSet], int]:
+    counts: dict[tuple[str, ItemSet], int] = {}
+    for item_set, items in rendered.items():
+        for item in items:
+            counts[(item.task, item_set)] = counts.get((item.task, item_set), 0) + 1
+    return counts

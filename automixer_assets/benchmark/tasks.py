@@ -1,0 +1,272 @@
+"""lm-eval tasks, built once per item set, with the splits that the settings name and gold answers checked.
+
+Tasks are found as YAML files in the settings' folder, else among those registered in lm-eval. Only multiple choice
+is supported: the benchmark table compares the gold answer's likelihood with that of the other options.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from automixer_assets.errors import AutomixerError
+from automixer_assets.proxy.quiet import quiet
+from automixer_assets.settings import Tasks
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from lm_eval.api.task import ConfigurableTask
+
+ItemSet = Literal["gradient", "selection", "final"]
+ITEM_SETS: tuple[ItemSet, ...] = ("gradient", "selection", "final")
+METRICS = ("acc", "acc_norm")
+ITEMS, FEWSHOT = "items", "fewshot"
+"""Names of the two splits that a built task sees."""
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """An lm-eval task over the items of one item set. `doc_indices[i]` is the row of item i in the named split
+    (after the task's `process_docs`), `golds[i]` the index of its gold option."""
+
+    name: str
+    item_set: ItemSet
+    split: str
+    source: Path
+    task: ConfigurableTask
+    doc_indices: tuple[int, ...]
+    golds: tuple[int, ...]
+    seed: int
+
+    @property
+    def documents(self) -> Dataset:
+        return self.task.eval_docs  # pyright: ignore[reportReturnType]
+
+    def __len__(self) -> int:
+        return len(self.doc_indices)
+
+
+@dataclass(frozen=True)
+class _Definition:
+    """A task's YAML, includes merged and functions resolved."""
+
+    name: str
+    path: Path
+    config: dict[str, Any]
+
+
+def load_tasks(tasks: Tasks, base: Path, item_set: ItemSet, *, cache: Path, seed: int = 0) -> dict[str, LoadedTask]:
+    """The tasks of the settings over one item set, in the settings' order.
+
+    `base` resolves `tasks.directory`; relative `data_files` in a YAML are resolved against that YAML's folder.
+    `cache` receives what `datasets` caches. An item limit keeps the first items in the order of a hash of
+    (seed, task, item), so it does not depend on the order of the file.
+
+    Raises:
+        AutomixerError: a task is unknown or not multiple choice, its data or split is missing or empty, or an item
+            has no gold answer.
+    """
+    with quiet():
+        definitions = _definitions(tasks, base)
+        return {name: _load(definitions[name], tasks, item_set, cache, seed) for name in tasks.names}
+
+
+def gold_option(task: ConfigurableTask, doc: Mapping[str, Any]) -> int | None:
+    """Index of the gold option by lm-eval's conventions; None when the item has none.
+
+    Where `doc_to_text` gives an index (winogrande) the options are contexts and that index is the gold one. Of
+    several gold answers the first counts.
+    """
+    n_options = len(task.doc_to_choice(doc))
+    gold: Any = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+    if isinstance(gold, list):
+        gold = gold[0] if gold else None
+    if isinstance(gold, str):
+        options = task.doc_to_choice(doc)
+        gold = options.index(gold) if gold in options else None
+    # lm-eval itself takes -1, the label of hidden answers, for the last option.
+    return int(gold) if isinstance(gold, int) and 0 <= gold < n_options else None
+
+
+def _definitions(tasks: Tasks, base: Path) -> dict[str, _Definition]:
+    from lm_eval.tasks import TaskManager
+
+    folder = base / tasks.directory if tasks.directory is not None else None
+    if folder is not None and not folder.is_dir():
+        raise AutomixerError(f"tasks.directory {folder} does not exist; create it or mend the settings")
+    include = str(folder) if folder is not None else None
+    index = TaskManager(include_path=include, include_defaults=False).task_index
+    if any(name not in index for name in tasks.names):  # lm-eval's own 14,000 files take ten seconds to index
+        index = TaskManager(include_path=include, include_defaults=True).task_index
+    return {name: _definition(name, index, folder) for name in tasks.names}
+
+
+def _definition(name: str, index: Mapping[str, Any], folder: Path | None) -> _Definition:
+    # A private module, but the only way to a task's merged YAML without building the task and loading its data.
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    entry = index.get(name)
+    where = f"in {folder} or " if folder is not None else ""
+    if entry is None:
+        close = difflib.get_close_matches(name, index, n=3)
+        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "; mend tasks.names"
+        raise AutomixerError(f"there is no task {name!r} {where}in lm-eval{hint}")
+    if entry.kind.name != "TASK" or entry.yaml_path is None:
+        raise AutomixerError(f"{name!r} is a {entry.kind.name.lower()} of tasks, not a YAML task; name single tasks")
+    try:
+        config = load_yaml(entry.yaml_path, resolve_func=True)
+    except Exception as error:  # it imports functions that the YAML names
+        raise AutomixerError(
+            f"cannot read task {name!r} from {entry.yaml_path}: {_one_line(error)}; mend it"
+        ) from error
+    if config.get("output_type") != "multiple_choice":
+        raise AutomixerError(
+            f"task {name!r} in {entry.yaml_path} has output_type {config.get('output_type')!r}; "
+            "only multiple_choice tasks can be used"
+        )
+    return _Definition(name, Path(entry.yaml_path), config)
+
+
+def _load(definition: _Definition, tasks: Tasks, item_set: ItemSet, cache: Path, seed: int) -> LoadedTask:
+    split = getattr(tasks.splits_of(definition.name), item_set)
+    documents = _read_split(definition, split, f"tasks.splits.{definition.name}.{item_set}", cache)
+    limit = getattr(tasks, f"{item_set}_items")
+    rows = _chosen(documents, limit, f"{seed}:{definition.name}")
+    chosen = documents.select(rows)
+    fewshot = _fewshot(definition, chosen, cache) if tasks.num_fewshot else None
+    task = _build(definition, chosen, fewshot, tasks.num_fewshot)
+    golds = _golds(task, definition, split, rows)
+    return LoadedTask(definition.name, item_set, split, definition.path, task, tuple(rows), golds, seed)
+
+
+def _read_split(definition: _Definition, split: str, key: str, cache: Path) -> Dataset:
+    """The split's documents after the task's own `process_docs`."""
+    from datasets import load_dataset
+
+    config = definition.config
+    options = dict(config.get("dataset_kwargs") or {})
+    options.pop("trust_remote_code", None)
+    folder = definition.path.parent
+    if "data_files" in options:
+        options["data_files"] = _absolute(options["data_files"], definition)
+    path = str(config.get("dataset_path"))
+    if (folder / path).is_dir():
+        path = str(folder / path)
+    try:
+        documents: Any = load_dataset(path, config.get("dataset_name"), split=split, cache_dir=str(cache), **options)
+        if len(documents) and config.get("process_docs") is not None:
+            documents = config["process_docs"](documents)
+    except Exception as error:  # datasets raises many kinds; the remedy is the same
+        raise AutomixerError(
+            f"cannot read split {split!r} of task {definition.name!r} ({definition.path}): {_one_line(error)}; "
+            f"mend its data files or {key}"
+        ) from error
+    if len(documents) == 0:
+        raise AutomixerError(f"split {split!r} of task {definition.name!r} ({definition.path}) is empty; mend {key}")
+    return documents
+
+
+def _absolute(data_files: Any, definition: _Definition) -> Any:
+    if isinstance(data_files, dict):
+        return {split: _absolute(files, definition) for split, files in data_files.items()}
+    if isinstance(data_files, list):
+        return [_absolute(file, definition) for file in data_files]
+    if "://" in str(data_files):
+        return data_files
+    path = definition.path.parent / str(data_files)
+    if "*" not in path.name and not path.is_file():
+        raise AutomixerError(
+            f"task {definition.name!r} ({definition.path}) names the data file {path}, which does not exist"
+        )
+    return str(path)
+
+
+def _chosen(documents: Dataset, limit: int | None, salt: str) -> list[int]:
+    """Rows of the items to use, ascending; which ones depends on their content, not on their place."""
+    rows = list(range(len(documents)))
+    if limit is None or limit >= len(rows):
+        return rows
+    keys = [hashlib.sha256(f"{salt}:{_content(doc)}".encode()).digest() for doc in documents]
+    return sorted(sorted(rows, key=lambda row: (keys[row], row))[:limit])
+
+
+def _fewshot(definition: _Definition, chosen: Dataset, cache: Path) -> Dataset:
+    """Documents for few-shot examples, without the scored items themselves."""
+    config = definition.config
+    own = config.get("fewshot_config") or {}
+    split = own.get("split") or config.get("fewshot_split") or config.get("training_split")
+    if split is None:
+        raise AutomixerError(f"task {definition.name!r} ({definition.path}) names no fewshot_split; set num_fewshot: 0")
+    documents = _read_split(definition, split, f"fewshot_split in {definition.path}", cache)
+    scored = {_content(doc) for doc in chosen}
+    return documents.select([row for row, doc in enumerate(documents) if _content(doc) not in scored])
+
+
+def _build(definition: _Definition, items: Dataset, fewshot: Dataset | None, num_fewshot: int) -> ConfigurableTask:
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.config.task import TaskConfig
+
+    splits = {ITEMS: items} if fewshot is None else {ITEMS: items, FEWSHOT: fewshot}
+    known = {field.name for field in fields(TaskConfig)}
+    config = {key: value for key, value in definition.config.items() if key in known}
+    fewshot_config = {**(config.get("fewshot_config") or {}), "split": FEWSHOT} if fewshot is not None else None
+    config |= {
+        "task": definition.name,
+        # The documents are read, sliced and processed already.
+        "custom_dataset": lambda **_: splits,
+        "dataset_kwargs": None,
+        "process_docs": None,
+        "test_split": ITEMS,
+        "validation_split": None,
+        "training_split": None,
+        "fewshot_split": FEWSHOT if fewshot is not None else None,
+        "fewshot_config": fewshot_config,
+        "num_fewshot": num_fewshot,
+        "metric_list": _metrics(config.get("metric_list")),
+    }
+    try:
+        return ConfigurableTask(config=config)
+    except Exception as error:  # it renders the first item: a column that is missing shows here
+        raise AutomixerError(
+            f"task {definition.name!r} ({definition.path}) cannot be built: {type(error).__name__} {_one_line(error)}; "
+            "mend its YAML or data"
+        ) from error
+
+
+def _metrics(metric_list: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    """Of the task's metrics those that the benchmark table has; accuracy always."""
+    named = {metric["metric"] for metric in metric_list or [{"metric": name} for name in METRICS]}
+    return [
+        {"metric": name, "aggregation": "mean", "higher_is_better": True}
+        for name in METRICS
+        if name == "acc" or name in named
+    ]
+
+
+def _golds(task: ConfigurableTask, definition: _Definition, split: str, rows: list[int]) -> tuple[int, ...]:
+    golds = []
+    for row, doc in zip(rows, task.eval_docs, strict=True):
+        try:
+            gold = gold_option(task, doc)  # pyright: ignore[reportArgumentType]
+        except Exception:  # a template or function that chokes on a hidden label
+            gold = None
+        if gold is None:
+            raise AutomixerError(
+                f"item {row} of split {split!r} of task {definition.name!r} ({definition.path}) has no gold answer; "
+                "use a split whose answers are public"
+            )
+        golds.append(gold)
+    return tuple(golds)
+
+
+def _content(doc: Any) -> str:
+    return json.dumps(doc, sort_keys=True, default=str)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,129 @@
+"""Blocking checks: what must be true of an artefact before anything is built on it. They read the published folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from fractions import Fraction
+
+import polars as pl
+
+from automixer_assets.corpus.shards import open_tokenized
+from automixer_assets.errors import AutomixerError
+from automixer_assets.lake import Artifact
+from automixer_assets.lake_asset import CheckOutcome
+from automixer_assets.metadata import number
+from automixer_assets.mixture.manifest import load_manifest, validate_manifest_json
+
+
+def check_unique_documents(artifact: Artifact) -> CheckOutcome:
+    ids = pl.scan_parquet(artifact.path / "documents" / "*.parquet").select("doc_id")
+    rows, distinct = ids.select(pl.len(), pl.col("doc_id").n_unique().alias("distinct")).collect().row(0)
+    return CheckOutcome(rows == distinct, f"{rows:,} rows, {distinct:,} distinct ids")
+
+
+def check_tokens(artifact: Artifact) -> CheckOutcome:
+    for shard in open_tokenized(artifact.path).shards:
+        documents = shard.documents
+        expected = (documents["n_tokens"].cum_sum() - documents["n_tokens"]).to_list()
+        if documents["offset"].to_list() != expected or int(documents["n_tokens"].sum()) != len(shard.tokens):
+            return CheckOutcome(False, f"{shard.name}: offsets do not cover its {len(shard.tokens):,} tokens")
+    return CheckOutcome(True, "every document's ids lie where its row says")
+
+
+def check_disjoint(artifact: Artifact) -> CheckOutcome:
+    sets = pl.read_parquet(artifact.path / "item_sets.parquet")
+    shared = (
+        sets.group_by("task", "item_hash").agg(pl.col("item_set").n_unique().alias("sets")).filter(pl.col("sets") > 1)
+    )
+    return CheckOutcome(shared.is_empty(), f"{sets.height:,} items, {shared.height} in more than one set")
+
+
+def check_loss(artifact: Artifact) -> CheckOutcome:
+    loss = pl.read_parquet(artifact.path / "training.parquet")["loss"]
+    first, last = float(loss[0]), number(loss.tail(max(1, loss.len() // 20)).mean())
+    finite = bool(loss.is_finite().all())
+    return CheckOutcome(finite and last < first, f"loss went from {first:.3f} to {last:.3f}")
+
+
+def check_results(artifact: Artifact) -> CheckOutcome:
+    table = pl.read_parquet(artifact.path / "benchmark.parquet")
+    complete = table.height == table["checkpoint"].n_unique() * table["task"].n_unique()
+    finite = bool(table.select(pl.all_horizontal(pl.col("acc", "gold_nll").is_finite()).all()).item())
+    return CheckOutcome(complete and finite, f"{table.height} results, all finite: {finite}")
+
+
+def check_finite(artifact: Artifact) -> CheckOutcome:
+    scores = pl.scan_parquet(artifact.path / "shard-*.parquet").drop("doc_id")
+    bad = (
+        scores.select(pl.any_horizontal(pl.all().cast(pl.Float64).is_finite().not_().fill_null(True)).sum())
+        .collect()
+        .item()
+    )
+    return CheckOutcome(bad == 0, f"{bad} documents with a score that is not finite")
+
+
+def check_alphas(artifact: Artifact) -> CheckOutcome:
+    alphas = pl.read_parquet(artifact.path / "selected.parquet")["alpha"]
+    total = float(alphas.sum())
+    return CheckOutcome(abs(total - 1) < 1e-9 and bool((alphas > 0).all()), f"sum of alphas {total:.12f}")
+
+
+def check_joint(artifact: Artifact) -> CheckOutcome:
+    joint = pl.scan_parquet(artifact.path / "shard-*.parquet")
+    rows, distinct, finite = (
+        joint.select(
+            pl.len(),
+            pl.col("doc_id").n_unique().alias("distinct"),
+            pl.col("joint_utility").is_finite().all().alias("finite"),
+        )
+        .collect()
+        .row(0)
+    )
+    return CheckOutcome(rows == distinct and finite, f"{rows:,} rows, {distinct:,} distinct ids, all finite: {finite}")
+
+
+def check_kept(artifact: Artifact) -> CheckOutcome:
+    groups = pl.read_parquet(artifact.path / "groups.parquet")
+    share = Fraction((artifact.path / "top_share.json").read_text().strip())
+    wrong = [
+        f"{row['group']} keeps {row['n_documents']} of {row['n_candidates']}"
+        for row in groups.iter_rows(named=True)
+        if row["n_documents"] != math.ceil(share * row["n_candidates"])
+    ]
+    return CheckOutcome(not wrong, "; ".join(wrong) or f"every group keeps ceil({share} x candidates)")
+
+
+def check_schema(artifact: Artifact) -> CheckOutcome:
+    try:
+        validate_manifest_json(json.loads((artifact.path / "manifest.json").read_text()))
+    except AutomixerError as error:
+        return CheckOutcome(False, str(error))
+    return CheckOutcome(True, "manifest.json follows manifest.schema.json")
+
+
+def check_weights(artifact: Artifact) -> CheckOutcome:
+    weights = [group["weight"] for group in json.loads((artifact.path / "manifest.json").read_text())["groups"]]
+    total = math.fsum(weights)
+    return CheckOutcome(abs(total - 1) < 1e-9 and min(weights) >= 0, f"sum of weights {total:.12f}")
+
+
+def check_budget(artifact: Artifact) -> CheckOutcome:
+    manifest = load_manifest(artifact.path / "manifest.json")
+    allocated = sum(group.allocated_tokens for group in manifest.groups)
+    return CheckOutcome(
+        allocated + manifest.shortfall == manifest.token_budget,
+        f"{allocated:,} tokens allocated + {manifest.shortfall:,} shortfall = {manifest.token_budget:,} budget",
+    )
+
+
+def check_targets(artifact: Artifact) -> CheckOutcome:
+    benchmark = pl.read_parquet(artifact.path / "benchmark.parquet")
+    complete = benchmark.height == benchmark["seed"].n_unique() * benchmark["task"].n_unique()
+    finite = bool(benchmark.select(pl.all_horizontal(pl.col("acc", "gold_nll").is_finite()).all()).item())
+    return CheckOutcome(complete and finite, f"{benchmark.height} results, all finite: {finite}")
+
+
+def check_comparison(artifact: Artifact) -> CheckOutcome:
+    counts = pl.read_parquet(artifact.path / "comparison.parquet")["n_seeds"]
+    return CheckOutcome(counts.n_unique() == 1, f"{counts.min()} to {counts.max()} seeds per mixture")

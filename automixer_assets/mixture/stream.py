@@ -1,0 +1,231 @@
+"""The order in which a trainer sees a mixture: plain numpy, a function of the manifest and a seed alone.
+
+Sequences are packed per group. Each sequence comes from the group that is furthest behind its share of tokens, and a
+group's documents follow one another in seeded hash order: all of them once, then all again in a new order. A position
+in the stream is therefore one number per group, the tokens it has given, and any position can be reached directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import xxhash
+
+from automixer_assets.corpus.shards import TokenizedSnapshot, TokenShard
+from automixer_assets.errors import AutomixerError
+from automixer_assets.mixture.exposure import token_shard
+from automixer_assets.mixture.manifest import Manifest, ManifestGroup, ManifestPhase
+
+Plan = list[tuple[int, int, int]]
+"""Where a sequence's tokens come from: (group, first token of the group's stream, number of tokens)."""
+
+
+def order_key(doc_id: str, seed: int, epoch: int) -> int:
+    """Documents of a group are read in ascending order of this key, anew each epoch."""
+    return xxhash.xxh3_64_intdigest(f"{seed}/{epoch}/{doc_id}".encode())
+
+
+@dataclass
+class GroupStream:
+    """The endless token stream of one group."""
+
+    name: str
+    shards: Sequence[TokenShard]
+    doc_ids: Sequence[str]
+    shard_index: np.ndarray  # [documents]
+    offsets: np.ndarray  # [documents], first token in the shard's file
+    lengths: np.ndarray  # [documents]
+    seed: int
+    _epoch: int = field(default=-1, init=False)
+    _order: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64), init=False)
+    _ends: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64), init=False)
+
+    @property
+    def n_tokens(self) -> int:
+        return int(self.lengths.sum())
+
+    def fill(self, out: np.ndarray, start: int) -> None:
+        """Copy tokens `start`, `start + 1`, ... of the stream into `out`."""
+        filled, total = 0, self.n_tokens
+        while filled < len(out):
+            epoch, position = divmod(start + filled, total)
+            self._arrange(epoch)
+            filled += self._fill_from(out[filled:], position)
+
+    def _fill_from(self, out: np.ndarray, position: int) -> int:
+        """Copy from `position` of the current epoch up to its end; returns the number of tokens."""
+        filled = 0
+        document = int(np.searchsorted(self._ends, position, side="right"))
+        while filled < len(out) and document < len(self._order):
+            index = self._order[document]
+            skipped = position + filled - (self._ends[document] - self.lengths[index])
+            first = self.offsets[index] + skipped
+            count = min(len(out) - filled, int(self.lengths[index] - skipped))
+            out[filled : filled + count] = self.shards[int(self.shard_index[index])].tokens[first : first + count]
+            filled, document = filled + count, document + 1
+        return filled
+
+    def _arrange(self, epoch: int) -> None:
+        if epoch == self._epoch:
+            return
+        keys = np.fromiter(
+            (order_key(doc_id, self.seed, epoch) for doc_id in self.doc_ids), np.uint64, len(self.doc_ids)
+        )
+        self._order = np.argsort(keys, kind="stable")
+        self._ends = np.cumsum(self.lengths[self._order])
+        self._epoch = epoch
+
+
+class Planner:
+    """Says which group gives each sequence; its state is the tokens given so far."""
+
+    def __init__(
+        self, phases: Sequence[ManifestPhase], names: Sequence[str], limits: Sequence[float], length: int
+    ) -> None:
+        self._starts = np.array([phase.from_token for phase in phases], dtype=np.float64)  # [phases]
+        self._weights = np.array([[phase.weights[name] for name in names] for phase in phases])  # [phases, groups]
+        self._limits = np.array(limits, dtype=np.float64)  # [groups]
+        self._length = length
+        self.given = np.zeros(len(names), dtype=np.int64)  # [groups]
+
+    def next_sequence(self) -> Plan | None:
+        """Plan of the next sequence, or None when the groups' limits leave no whole sequence.
+
+        One group fills it, unless that group reaches its limit: then the next one in need completes it.
+        """
+        if (self._limits - self.given).sum() < self._length:
+            return None
+        plan: Plan = []
+        missing = self._length
+        due = self._due(int(self.given.sum()) + self._length)  # [groups]
+        while missing:
+            room = self._limits - self.given
+            group = int(np.argmax(np.where(room > 0, due - self.given, -np.inf)))
+            count = int(min(missing, room[group]))
+            plan.append((group, int(self.given[group]), count))
+            self.given[group] += count
+            missing -= count
+        return plan
+
+    def _due(self, total: int) -> np.ndarray:
+        """Tokens that each group owes once `total` have been given, [groups]."""
+        ends = np.append(self._starts[1:], np.inf)
+        spans = np.clip(np.minimum(ends, total) - self._starts, 0, None)  # [phases]
+        return spans @ self._weights
+
+
+class MixtureStream:
+    """Sequences of a mixture as int64 arrays [sequence_length], in an order fixed by the manifest and the seed.
+
+    Sequence i goes to rank i % world_size. All ranks give equally many, and share one state at equal steps, so a run
+    may resume with another world size.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        lake_root: Path,
+        snapshots: Mapping[str, TokenizedSnapshot],
+        *,
+        sequence_length: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if not 0 <= rank < world_size:
+            raise AutomixerError(f"rank {rank} is not below world_size {world_size}; pass the process's own rank")
+        _require_tokenizer(manifest, snapshots)
+        self.groups = [open_group(group, lake_root, snapshots, seed) for group in manifest.groups if group.n_tokens]
+        self.rank, self.world_size, self.sequence_length = rank, world_size, sequence_length
+        capped = manifest.exhaustion_policy == "stop_and_raise_others"
+        limits = [group.allocated_tokens if capped else np.inf for group in manifest.groups if group.n_tokens]
+        names = [group.name for group in self.groups]
+        self._planner = Planner(manifest.phases, names, limits, sequence_length)
+        self._identity = {"digest": manifest.digest, "seed": seed, "sequence_length": sequence_length}
+        self._sequences = 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self.sequences(self.rank, self.world_size)
+
+    def sequences(self, rank: int, world_size: int) -> Iterator[np.ndarray]:
+        """From the current state on, the sequences of one rank; the state moves by a whole round of ranks at a time."""
+        while True:
+            plans = [self._planner.next_sequence() for _ in range(world_size)]
+            own = plans[rank]
+            if own is None or plans[-1] is None:
+                return
+            self._sequences += world_size
+            yield self._read(own)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers, the same on every rank: what to load to continue with the next sequence."""
+        given = {group.name: int(count) for group, count in zip(self.groups, self._planner.given, strict=True)}
+        return {**self._identity, "sequences": self._sequences, "given": given}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue after the sequence at which `state_dict` was taken."""
+        for key, value in self._identity.items():
+            if state.get(key) != value:
+                raise AutomixerError(
+                    f"the data state was taken with {key} {state.get(key)!r} but this stream has {value!r}; "
+                    "resume with the same manifest, seed and sequence length"
+                )
+        self._sequences = state["sequences"]
+        self._planner.given[:] = [state["given"][group.name] for group in self.groups]
+
+    def _read(self, plan: Plan) -> np.ndarray:
+        sequence = np.empty(self.sequence_length, dtype=np.int64)
+        filled = 0
+        for group, start, count in plan:
+            self.groups[group].fill(sequence[filled : filled + count], start)
+            filled += count
+        return sequence
+
+
+def open_group(
+    group: ManifestGroup, lake_root: Path, snapshots: Mapping[str, TokenizedSnapshot], seed: int
+) -> GroupStream:
+    """Look up where the selected documents of a group lie."""
+    shards = [token_shard(snapshots, each.snapshot, each.shard) for each in group.shards]
+    rows = [_selected_rows(lake_root / each.uri, shard) for each, shard in zip(group.shards, shards, strict=True)]
+    table = pl.concat(rows)
+    return GroupStream(
+        name=group.name,
+        shards=shards,
+        doc_ids=table["doc_id"].to_list(),
+        shard_index=np.repeat(np.arange(len(rows)), [each.height for each in rows]),
+        offsets=table["offset"].to_numpy(),
+        lengths=table["n_tokens"].to_numpy(),
+        seed=seed,
+    )
+
+
+def _selected_rows(path: Path, shard: TokenShard) -> pl.DataFrame:
+    """doc_id, n_tokens and offset of the documents that a selection file names."""
+    if not path.exists():
+        raise AutomixerError(
+            f"{path} is missing but the manifest lists it; materialise grouped_shards or copy the lake"
+        )
+    selected = pl.read_parquet(path, columns=["row", "doc_id"])
+    documents = pl.read_parquet(shard.documents_path, columns=["doc_id", "n_tokens", "offset"])
+    found = documents.select(pl.all().gather(selected["row"].to_list()))
+    if not found["doc_id"].equals(selected["doc_id"]):
+        raise AutomixerError(
+            f"{path} names other documents than {shard.documents_path} has in these rows; "
+            "read the manifest with the tokenised snapshots that it pins"
+        )
+    return found
+
+
+def _require_tokenizer(manifest: Manifest, snapshots: Mapping[str, TokenizedSnapshot]) -> None:
+    for name, snapshot in sorted(snapshots.items()):
+        if snapshot.tokenizer_digest != manifest.tokenizer_digest:
+            raise AutomixerError(
+                f"snapshot {name} is tokenised with {snapshot.tokenizer_digest} but the manifest counts tokens of "
+                f"{manifest.tokenizer_digest}; materialise tokenized_corpus with the manifest's tokenizer"
+            )

@@ -1,0 +1,89 @@
+"""Pages of the evaluation assets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from automixer_assets import metadata
+from automixer_assets.comparison import MEAN_TASK
+from automixer_assets.lake import Artifact
+from automixer_assets.lake_asset import Metadata
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def show_target_runs(artifact: Artifact) -> Metadata:
+    benchmark = pl.read_parquet(artifact.path / "benchmark.parquet")
+    curves = pl.read_parquet(artifact.path / "curves.parquet")
+    results = (
+        benchmark.group_by("task", maintain_order=True)
+        .agg(
+            pl.col("chance").first(),
+            pl.col("acc").mean().alias("accuracy, mean"),
+            pl.col("acc").std().alias("accuracy, sd"),
+            pl.col("gold_nll").mean().alias("gold-answer NLL, mean"),
+            pl.col("gold_nll").std().alias("gold-answer NLL, sd"),
+        )
+        .sort("task")
+    )
+
+    def draw(axes: Axes) -> None:
+        for index, ((seed,), curve) in enumerate(curves.group_by("seed", maintain_order=True)):
+            smooth = curve["loss"].rolling_mean(max(1, curve.height // 50), min_samples=1)
+            axes.plot(
+                curve["tokens"].to_list(), smooth.to_list(), color=metadata.PALETTE[index % 10], label=f"seed {seed}"
+            )
+        axes.set_xlabel("tokens")
+        axes.set_ylabel("training loss, nats per token")
+        axes.legend(fontsize=8)
+
+    return {
+        "seeds": benchmark["seed"].n_unique(),
+        "accuracy, mean over tasks and seeds": metadata.number(benchmark["acc"].mean()),
+        "gold-answer NLL, mean over tasks and seeds": metadata.number(benchmark["gold_nll"].mean()),
+        "results on the final items": metadata.table(results),
+        "training curves": metadata.plot(draw),
+    }
+
+
+def show_comparison_table(artifact: Artifact, runs: dict[str, Artifact], baseline: str) -> Metadata:
+    comparison = pl.read_parquet(artifact.path / "comparison.parquet")
+    return {
+        "baseline": baseline,
+        "mean over tasks": metadata.table(comparison.filter(pl.col("task") == MEAN_TASK).drop("task")),
+        "accuracy difference to the baseline": metadata.plot(
+            lambda axes: _draw_differences(axes, comparison, baseline), height=4.0
+        ),
+        "accuracy": metadata.table(comparison_grid(comparison, "acc")),
+        "gold-answer NLL": metadata.table(comparison_grid(comparison, "gold_nll")),
+        "seeds": int(comparison["n_seeds"].max()),  # pyright: ignore[reportArgumentType]
+        "mixtures": ", ".join(runs),
+    }
+
+
+def comparison_grid(comparison: pl.DataFrame, metric: str) -> pl.DataFrame:
+    """Tasks x mixtures as `mean ± sd`, with the paired difference to the baseline and its standard error."""
+    rows: dict[str, dict[str, str]] = {}
+    for row in comparison.filter(pl.col("metric") == metric).iter_rows(named=True):
+        cells = rows.setdefault(row["task"], {"task": row["task"]})
+        cells[row["mixture"]] = f"{row['mean']:.3f} ± {row['sd'] or 0:.3f}"
+        if row["difference"] != 0:
+            cells[f"{row['mixture']} - baseline"] = f"{row['difference']:+.3f} ± {row['difference_stderr'] or 0:.3f}"
+    return pl.DataFrame(list(rows.values()))
+
+
+def _draw_differences(axes: Axes, comparison: pl.DataFrame, baseline: str) -> None:
+    rows = comparison.filter((pl.col("metric") == "acc") & (pl.col("mixture") != baseline))
+    tasks = rows["task"].unique(maintain_order=True).to_list()
+    for index, ((mixture,), group) in enumerate(rows.group_by("mixture", maintain_order=True)):
+        heights = [position + 0.12 * index for position in range(len(tasks))]
+        errors = group["difference_stderr"].fill_null(0).to_list()
+        color = metadata.PALETTE[index % 10]
+        axes.errorbar(group["difference"].to_list(), heights, xerr=errors, fmt="o", color=color, label=str(mixture))
+    axes.axvline(0, color="#333333", linewidth=1)
+    axes.set_yticks(range(len(tasks)), tasks, fontsize=8)
+    axes.set_xlabel(f"accuracy minus {baseline}, paired by seed (bars: standard error)")
+    axes.legend(fontsize=8)

@@ -1,0 +1,183 @@
+"""Pages of the mixture assets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from automixer_assets import metadata
+from automixer_assets.lake import Artifact
+from automixer_assets.lake_asset import Metadata
+from automixer_assets.mixture.exposure import summarise_exposure
+from automixer_assets.mixture.groups import UTILITY_PREFIX, utility_column
+from automixer_assets.mixture.manifest import Manifest, load_manifest
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NEARLY_UNIFORM = 1.1
+"""Below this ratio of largest to smallest weight, the weights hardly differ (DESIGN: weights)."""
+
+
+def show_selected_checkpoints(artifact: Artifact) -> Metadata:
+    selected = pl.read_parquet(artifact.path / "selected.parquet")
+    assignments = pl.read_parquet(artifact.path / "assignments.parquet")
+    flagged = assignments.filter(pl.col("above_chance").not_())["task"].to_list()
+
+    def draw(axes: Axes) -> None:
+        axes.bar(selected["checkpoint"].to_list(), selected["alpha"].to_list(), color=metadata.PALETTE[0])
+        axes.set_ylabel("alpha (blending factor)")
+        axes.tick_params(axis="x", labelrotation=15)
+
+    return {
+        "checkpoints": selected.height,
+        "selected checkpoints": metadata.table(selected),
+        "best step per task": metadata.table(assignments),
+        "never above chance + 2 stderr": ", ".join(flagged) or "none",
+        "alpha": metadata.plot(draw, height=2.6),
+    }
+
+
+def show_joint_influence(artifact: Artifact) -> Metadata:
+    files = str(artifact.path / "shard-*.parquet")
+    scan = pl.scan_parquet(files)
+    groups = [column for column in scan.collect_schema().names() if column.startswith(UTILITY_PREFIX)]
+    n_documents, helpful = scan.select(pl.len(), (pl.col("joint_utility") > 0).mean().alias("helpful")).collect().row(0)
+    joint = metadata.sample(files, [*groups, "joint_utility"])
+    summary = pl.DataFrame(
+        [
+            {
+                "group": group.removeprefix(UTILITY_PREFIX),
+                "sd of utility": joint[group].std(),
+                "rank correlation with the joint utility": joint.select(
+                    pl.corr(group, "joint_utility", method="spearman")
+                ).item(),
+            }
+            for group in groups
+        ]
+    )
+    return {
+        "dagster/row_count": n_documents,
+        "joint utility (= - I_joint)": metadata.histogram(
+            joint["joint_utility"], "joint utility", mark=0.0, note="helpful documents to the right"
+        ),
+        "helpful share (joint utility > 0)": helpful,
+        "groups": metadata.table(summary),
+        "SQL": metadata.sql(["group_utility", "joint_influence"]),
+        "dagster/column_schema": metadata.columns(
+            [
+                ("doc_id", "string", "the source's id"),
+                ("n_tokens", "int64", "ids of the document"),
+                *[(group, "double", "utility for that group") for group in groups],
+                ("joint_utility", "double", "sum over groups of alpha x utility"),
+                ("joint_influence", "double", "- joint_utility: the paper's I_joint"),
+            ]
+        ),
+    }
+
+
+def show_grouped_shards(artifact: Artifact, joint: dict[str, Artifact]) -> Metadata:
+    groups = pl.read_parquet(artifact.path / "groups.parquet")
+    overlap = pl.read_parquet(artifact.path / "overlap.parquet")
+    files = [str(item.path / "shard-*.parquet") for item in joint.values()]
+    utilities = metadata.sample(files, [utility_column(group) for group in groups["group"]])
+
+    def draw(axes: Axes) -> None:
+        for index, (group, threshold) in enumerate(groups.select("group", "threshold").iter_rows()):
+            values = utilities[utility_column(group)]
+            shifted = (values - threshold) / (metadata.number(values.std()) or 1.0)
+            color = metadata.PALETTE[index % len(metadata.PALETTE)]
+            axes.hist(shifted.to_numpy(), bins=80, range=(-3, 3), histtype="step", color=color, label=group)
+        axes.axvline(0, color="#333333", linewidth=1, label="threshold: kept to the right")
+        axes.set_xlabel("(utility - threshold) / sd, per group")
+        axes.set_ylabel("documents")
+        axes.legend(fontsize=7)
+
+    shares = groups.with_columns(
+        (pl.col("n_documents") / pl.col("n_candidates")).alias("share of documents"),
+        (pl.col("n_tokens") / pl.col("candidate_tokens")).alias("share of tokens"),
+    )
+    return {
+        "dagster/row_count": int(groups["n_documents"].sum()),
+        "groups": metadata.table(shares),
+        "overlap: share of a group's documents (rows) that the other has too": metadata.table(
+            overlap.pivot("other", index="group", values="share")
+        ),
+        "utility around the threshold": metadata.plot(draw),
+        "SQL": metadata.sql(["group_cut", "selected_documents", "group_overlap"]),
+    }
+
+
+def show_weight_manifest(artifact: Artifact) -> Metadata:
+    manifest = load_manifest(artifact.path / "manifest.json")
+    ledger = summarise_exposure(artifact.path / "exposure.parquet")
+    histogram = pl.DataFrame([vars(each) for each in ledger.histogram])
+    return {
+        "weights": metadata.plot(lambda axes: _draw_weights(axes, manifest)),
+        "groups": metadata.table(manifest_groups(manifest)),
+        "mixture": manifest.reference,
+        "profile": manifest.profile,
+        "options that differ": metadata.table(
+            pl.DataFrame(
+                {"option": list(manifest.options), "value": [str(value) for value in manifest.options.values()]}
+            )
+        ),
+        "token budget": manifest.token_budget,
+        "shortfall": manifest.shortfall,
+        "snapshots": ", ".join(manifest.snapshots),
+        "weight contrast (largest / smallest)": contrast_note(manifest),
+        "highest exposure of a text": ledger.max_exposures,
+        "texts in several groups": ledger.n_in_several_groups,
+        "exposure: how often texts are expected to be read": metadata.table(histogram),
+        "SQL": metadata.sql(["group_density", "appendix_b_products", "exposure"]),
+    }
+
+
+def manifest_groups(manifest: Manifest) -> pl.DataFrame:
+    """The groups of a manifest as a person compares them."""
+    return pl.DataFrame(
+        [
+            {
+                "group": group.name,
+                "tasks": ", ".join(group.tasks) or "–",
+                "alpha": group.alpha,
+                "weight": group.weight,
+                "weight (Appendix B)": group.weight_appendix_b,
+                "density": group.density,
+                "documents": group.n_documents,
+                "tokens": group.n_tokens,
+                "exposure": group.exposure,
+            }
+            for group in manifest.groups
+        ]
+    )
+
+
+def contrast_note(manifest: Manifest) -> str:
+    """The ratio of largest to smallest weight, with a warning where weighting hardly does anything."""
+    if manifest.weight_contrast is None:
+        return "unbounded: a group has weight 0"
+    nearly = len(manifest.groups) > 1 and manifest.weight_contrast < NEARLY_UNIFORM
+    return f"{manifest.weight_contrast:.3f}" + (" (warning: the weights are nearly uniform)" if nearly else "")
+
+
+def _draw_weights(axes: Axes, manifest: Manifest) -> None:
+    positions = range(len(manifest.groups))
+    axes.bar(
+        [x - 0.2 for x in positions],
+        [g.weight for g in manifest.groups],
+        0.38,
+        color=metadata.PALETTE[0],
+        label="weight",
+    )
+    axes.bar(
+        [x + 0.2 for x in positions],
+        [g.weight_appendix_b for g in manifest.groups],
+        0.38,
+        color="#b9c4d6",
+        label="by Appendix B",
+    )
+    axes.set_xticks(list(positions), [group.name for group in manifest.groups], rotation=15, fontsize=8)
+    axes.set_ylabel("share of tokens")
+    axes.legend(fontsize=8)

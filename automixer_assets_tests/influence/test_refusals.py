@@ -1,0 +1,116 @@
+"""Bad input is refused in one sentence that names it; broken documents are raised or quarantined, never averaged in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from automixer_assets.errors import AutomixerError
+from automixer_assets.influence import fit_query, score_documents
+from automixer_assets_tests.influence import tiny
+
+BROKEN = 40
+
+
+@pytest.fixture
+def model() -> PreTrainedModel:
+    return tiny.llama()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"validation": {}}, "names no task"),
+        ({"validation": {"piqa": []}}, "validation task 'piqa' has no items"),
+        ({"validation": {"piqa": [([1, 2], [True, False])]}}, "item 0 of task 'piqa' has no counted token"),
+        ({"validation": {"piqa": [([1, 2], [True])]}}, "item 0 of task 'piqa' has 2 tokens but a loss mask of shape"),
+        ({"validation": {"piqa": [([1, 99], [False, True])]}}, "item 0 of task 'piqa' holds token id 99"),
+        ({"reference": []}, "reference sample is empty"),
+        ({"reference": [[1], [2]]}, "at least two tokens"),
+        ({"reference": [[1, 2], [3, -1]]}, "reference document 1 holds token id -1"),
+        ({"reference": [[0.5, 1.5]]}, "reference document 0 must be a flat sequence of integer token ids"),
+        ({"curvature": "newton"}, "curvature 'newton' is not known: choose from datainf, identity"),
+        ({"layers": ("middle",)}, "layers must be chosen from embedding, head, not middle"),
+        ({"layers": ()}, "layers must be chosen from embedding, head, not nothing"),
+        ({"max_length": 13}, "max_length 13 exceeds the model's context of 12"),
+        ({"max_length": 1}, "max_length must be at least 2"),
+    ],
+)
+def test_a_query_is_refused_in_one_sentence(model: PreTrainedModel, change: dict[str, Any], sentence: str) -> None:
+    arguments: dict[str, Any] = {"validation": tiny.tasks(), "reference": tiny.reference(), **change}
+    with pytest.raises(AutomixerError, match=sentence) as raised:
+        fit_query(model, **arguments)
+    assert "\n" not in str(raised.value)
+
+
+def test_ids_outside_the_vocabulary_name_the_document(model: PreTrainedModel) -> None:
+    query = fit_query(model, tiny.tasks(), tiny.reference())
+    with pytest.raises(AutomixerError, match="document 1 holds token id 41, but the model's vocabulary ends at 40"):
+        score_documents(model, [[1, 2], [3, 41]], query)
+
+
+def test_a_query_of_other_matrices_is_refused(model: PreTrainedModel) -> None:
+    query = fit_query(tiny.llama(tied=True), tiny.tasks(), tiny.reference())
+    with pytest.raises(AutomixerError, match=r"has tied .* has untied .*: score with the model it was fitted on"):
+        score_documents(model, tiny.corpus(), query)
+
+
+def test_a_non_finite_document_is_named(model: PreTrainedModel) -> None:
+    query = fit_query(model, tiny.tasks(), [[1, 2, 3]])
+    with torch.no_grad():
+        tiny.matrices(model)["embedding"][BROKEN] = float("nan")
+    with pytest.raises(AutomixerError, match=r"document 1 has a non-finite loss or influence \(1 of 3 documents do\)"):
+        score_documents(model, [[1, 2, 3], [4, BROKEN, 5, 6], [7, 8]], query)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_quarantine_leaves_null_and_spares_the_batch_mates(model: PreTrainedModel, value: float) -> None:
+    documents = [[1, 2, 3], [4, BROKEN, 5, 6], [7, 8]]
+    query = fit_query(model, tiny.tasks(), [[1, 2, 3]])
+    expected = score_documents(model, documents, query)
+    with torch.no_grad():
+        tiny.matrices(model)["embedding"][BROKEN] = value
+    table = score_documents(model, documents, query, on_nonfinite="quarantine")
+    assert [table[name].null_count for name in table.column_names] == [1, 1, 0, 1]
+    for row in (0, 2):
+        found, sound = (np.array(list(t.slice(row, 1).to_pylist()[0].values())) for t in (table, expected))
+        np.testing.assert_allclose(found, sound, rtol=1e-12)
+
+
+def test_a_validation_gradient_that_is_not_finite_names_its_task(model: PreTrainedModel) -> None:
+    with torch.no_grad():
+        tiny.matrices(model)["embedding"][BROKEN] = float("nan")
+    items = {"sound": [tiny.whole([1, 2, 3])], "broken": [tiny.whole([4, BROKEN, 5])]}
+    with pytest.raises(AutomixerError, match="validation gradient of task 'broken' is not finite"):
+        fit_query(model, items, [[1, 2, 3]])
+
+
+def test_a_reference_document_that_is_not_finite_is_named(model: PreTrainedModel) -> None:
+    with torch.no_grad():
+        tiny.matrices(model)["embedding"][BROKEN] = float("nan")
+    with pytest.raises(AutomixerError, match="reference document 1 has a non-finite gradient"):
+        fit_query(model, {"sound": [tiny.whole([1, 2, 3])]}, [[1, 2, 3], [4, BROKEN, 5]])
+
+
+def test_a_model_that_transforms_its_logits_is_refused(model: PreTrainedModel) -> None:
+    plain = model.forward
+
+    def capped(*arguments: Any, **options: Any) -> Any:
+        output = plain(*arguments, **options)
+        output.logits = torch.tanh(output.logits)
+        return output
+
+    model.forward = capped
+    with pytest.raises(AutomixerError, match="transforms its embeddings or logits"):
+        fit_query(model, tiny.tasks(), tiny.reference())
+
+
+def test_no_documents_give_an_empty_table(model: PreTrainedModel) -> None:
+    query = fit_query(model, tiny.tasks(), tiny.reference())
+    table = score_documents(model, [], query)
+    assert table.num_rows == 0
+    assert table.column_names == ["influence_answers", "influence_sequences", "n_tokens", "loss"]
