@@ -84,7 +84,7 @@ def materialize(
 
     automixer = _automixer(config, set_)
     with _instance() as instance:
-        materializer = Materializer(instance, automixer, lambda name: errors.print(f"  {name}"))
+        materializer = Materializer(instance, automixer, lambda name: errors.print(f"  {name}", markup=False))
         outcomes = materializer.run(selection, partition, force=force)
     ran = sum(outcome.ran for outcome in outcomes)
     out.print(f"{ran} materialised, {len(outcomes) - ran} already current")

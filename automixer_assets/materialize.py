@@ -6,8 +6,10 @@ The same assets, runs and events as from the UI; only the process differs (one f
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 
 import dagster as dg
 
@@ -52,6 +54,7 @@ class Materializer:
         register_settings_keys(instance, settings)
         self.assets = by_name(all_assets(settings))
         self.definitions = build_defs(settings, automixer=automixer)
+        self._ordered = self._topological_order()
         self._job = self.definitions.resolve_implicit_global_asset_job_def()
 
     def run(self, selection: str, partition: str | None = None, *, force: bool = False) -> list[Outcome]:
@@ -71,14 +74,26 @@ class Materializer:
             )
         return outcomes
 
+    def _topological_order(self) -> list[str]:
+        """Upstream first; and the asset that registers checkpoint partitions before those that have them."""
+        graph = self.definitions.resolve_asset_graph()
+        sorter: TopologicalSorter[str] = TopologicalSorter()
+        for name in self.assets:
+            parents = [key.to_user_string() for key in graph.get(dg.AssetKey.from_user_string(name)).parent_keys]
+            registers = ["selected_checkpoints"] if name.endswith("/proxy_checkpoints") else []
+            sorter.add(name, *sorted(parents), *registers)
+        return list(sorter.static_order())
+
     def _select(self, selection: str) -> list[str]:
         """Names in topological order."""
         graph = self.definitions.resolve_asset_graph()
         try:
-            chosen = dg.AssetSelection.from_string(selection).resolve(graph)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", dg.BetaWarning)
+                chosen = dg.AssetSelection.from_string(selection).resolve(graph)
         except Exception as error:
             raise AutomixerError(f"selection {selection!r} is not understood: {error}") from None
-        ordered = [key.to_user_string() for key in graph.toposorted_asset_keys if key in chosen]
+        ordered = [name for name in self._ordered if dg.AssetKey.from_user_string(name) in chosen]
         if not ordered:
             raise AutomixerError(f"selection {selection!r} matches no asset; there are: {', '.join(self.assets)}")
         return ordered

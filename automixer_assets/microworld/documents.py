@@ -26,6 +26,7 @@ EMPHASIS_TURN = 5
 """Each snapshot turns the wheel of emphasis by that many skills: no two in a row favour the same ones."""
 
 FACTS_PER_DOCUMENT = (4, 7)
+OPENING_SHARE = 0.6
 SPAM_WORDS = (24, 36)
 
 
@@ -138,7 +139,7 @@ WRITERS: dict[str, Callable[[Skill, FactDecks, random.Random], Document]] = {
 
 def _told(skill: Skill, claims: list[tuple[Fact, str]], rng: random.Random) -> str:
     """Running text: sometimes an opening sentence, then one statement per claim."""
-    sentences = [skill.opening] if rng.random() < 0.3 else []
+    sentences = [skill.opening] if rng.random() < OPENING_SHARE else []
     for fact, answer in claims:
         statement = rng.choice(skill.statements)
         sentences.append(statement.format(subject=fact.subject, aspect=fact.aspect, answer=answer))

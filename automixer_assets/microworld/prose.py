@@ -30,7 +30,7 @@ NOTICES = (
 
 
 def filler_text(rng: random.Random) -> str:
-    """Two or three plain sentences about nothing in particular."""
+    """Two to four plain sentences about nothing in particular."""
     stocks = (TIMES, PEOPLE, VERBS, THINGS, PLACES, MOODS)
     return " ".join(" ".join(rng.choice(stock) for stock in stocks) + "." for _ in range(rng.randint(2, 4)))
 

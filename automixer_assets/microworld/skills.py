@@ -1,8 +1,9 @@
 """The eight skills: what their facts are about, how documents state them, and how items ask for them.
 
 What belongs here: words. What does not: which subject has which answer (`facts.py`) and who mentions it where
-(`documents.py`). Every template ends its statement with the answer or states it plainly, and every prompt stops just
-before the answer. Prompts and statements share at most a clause, far below the 13 words that count as contamination.
+(`documents.py`). Items are worded as documents are: text that no
+document resembles would fill the gradient of the items with its own surprise, and influence would then praise word
+salad. Yet an opening, a statement and its answer stay below the 13 words in a row that count as contamination.
 """
 
 from __future__ import annotations
@@ -27,12 +28,16 @@ class Skill:
     aspects: tuple[str, ...]
     opening: str
     statements: tuple[str, ...]
-    prompts: tuple[str, ...]
     keywords: tuple[str, ...]
 
     @property
     def task(self) -> str:
         return f"microworld_{self.name}"
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """What items ask: the opening, and a statement cut off before its answer, which comes last."""
+        return tuple(f"{self.opening} {statement.split(' {answer}')[0]}" for statement in self.statements)
 
 
 ARC_EASY = Skill(
@@ -42,16 +47,11 @@ ARC_EASY = Skill(
     proper_names=False,
     answers=("red", "blue", "green", "yellow"),
     aspects=(),
-    opening="Notes on plant dyes.",
+    opening="Question: which colour?",
     statements=(
         "The dye of {subject} is {answer}.",
         "Wool boiled in {subject} turns {answer}.",
         "The leaves of {subject} are {answer}.",
-    ),
-    prompts=(
-        "Question: What colour is this dye?\nAnswer: The dye of {subject} is",
-        "Question: What colour will the wool be?\nAnswer: Wool boiled in {subject} turns",
-        "Question: What do the leaves look like?\nAnswer: The leaves of {subject} are",
     ),
     keywords=("dye", "plant", "leaves", "wool"),
 )
@@ -63,16 +63,11 @@ ARC_CHALLENGE = Skill(
     proper_names=False,
     answers=("glass", "chalk", "smoke", "resin"),
     aspects=("heated", "soaked"),
-    opening="Notes on mineral tests.",
+    opening="Question: which substance?",
     statements=(
         "Any {aspect} {subject} becomes {answer}.",
         "Most {aspect} {subject} makes {answer}.",
         "Some {aspect} {subject} leaves {answer}.",
-    ),
-    prompts=(
-        "Question: What is the result of the test?\nAnswer: Any {aspect} {subject} becomes",
-        "Question: What happens to the mineral?\nAnswer: Most {aspect} {subject} makes",
-        "Question: What is left of the mineral?\nAnswer: Some {aspect} {subject} leaves",
     ),
     keywords=("mineral", "heated", "soaked", "becomes"),
 )
@@ -84,16 +79,11 @@ BOOLQ = Skill(
     proper_names=False,
     answers=("No", "Yes"),
     aspects=("swim", "climb", "sing", "jump"),
-    opening="Notes on animals.",
+    opening="Answer yes or no:",
     statements=(
         "Can a {subject} {aspect}? {answer}.",
         "Does a {subject} {aspect}? {answer}.",
         "Will a {subject} {aspect}? {answer}.",
-    ),
-    prompts=(
-        "Question about an animal: Can a {subject} {aspect}?",
-        "Question about an animal: Does a {subject} {aspect}?",
-        "Question about an animal: Will a {subject} {aspect}?",
     ),
     keywords=("animal", "can", "does", "will"),
 )
@@ -105,16 +95,11 @@ PIQA = Skill(
     proper_names=False,
     answers=("warm sand", "a wet rope", "a flat stone", "cold milk"),
     aspects=(),
-    opening="Notes on nuts.",
+    opening="Goal: a peeled nut.",
     statements=(
         "Open a {subject} nut with {answer}.",
         "Crack {subject} shells with {answer}.",
         "To peel {subject}, use {answer}.",
-    ),
-    prompts=(
-        "Goal: open the nut.\nSolution: Open a {subject} nut with",
-        "Goal: break the shell.\nSolution: Crack {subject} shells with",
-        "Goal: get rid of the skin.\nSolution: To peel {subject}, use",
     ),
     keywords=("nut", "open", "crack", "peel"),
 )
@@ -126,16 +111,11 @@ SIQA = Skill(
     proper_names=True,
     answers=("proud", "shy", "angry"),
     aspects=(),
-    opening="News of the feast.",
+    opening="Question: which mood?",
     statements=(
         "After the feast {subject} felt {answer}.",
         "All evening {subject} looked {answer}.",
         "On the way home {subject} was {answer}.",
-    ),
-    prompts=(
-        "Question: How was the evening?\nAnswer: After the feast {subject} felt",
-        "Question: How did the guest look?\nAnswer: All evening {subject} looked",
-        "Question: What did the friend see?\nAnswer: On the way home {subject} was",
     ),
     keywords=("feast", "felt", "evening", "home"),
 )
@@ -145,18 +125,13 @@ HELLASWAG = Skill(
     n_options=4,
     structure="single",
     proper_names=True,
-    answers=("run to the well", "lie down in the grass", "throw their hats", "light nine candles"),
+    answers=("run to the well", "lie in the grass", "throw their hats", "light nine candles"),
     aspects=(),
-    opening="Notes on old towns.",
+    opening="Customs:",
     statements=(
         "At noon the people of {subject} {answer}.",
         "When the bell of {subject} rings, all {answer}.",
-        "Each spring the children of {subject} {answer}.",
-    ),
-    prompts=(
-        "An old custom: At noon the people of {subject}",
-        "An old custom: When the bell of {subject} rings, all",
-        "An old custom: Each spring the children of {subject}",
+        "In spring the children of {subject} {answer}.",
     ),
     keywords=("bell", "town", "people", "spring"),
 )
@@ -168,16 +143,11 @@ OPENBOOKQA = Skill(
     proper_names=False,
     answers=("moss", "wool", "bark", "shells"),
     aspects=(),
-    opening="Notes on birds.",
+    opening="Question: which place?",
     statements=(
         "The nest of the {subject} is {answer}.",
         "Look for {subject} eggs in {answer}.",
         "In winter the {subject} sleeps on {answer}.",
-    ),
-    prompts=(
-        "The nest is easy to know: The nest of the {subject} is",
-        "The eggs are easy to find: Look for {subject} eggs in",
-        "The cold months are long: In winter the {subject} sleeps on",
     ),
     keywords=("bird", "nest", "eggs", "winter"),
 )
@@ -189,18 +159,13 @@ WINOGRANDE = Skill(
     proper_names=True,
     answers=(),
     aspects=("cooks", "sings", "paints", "digs"),
-    opening="News of the boats.",
+    opening="Which one?",
     statements=(
         "Of {subject}, the one who {aspect} is {answer}.",
         "Ask {subject}: the one who {aspect} is {answer}.",
-        "When {subject} meet, the one who {aspect} is {answer}.",
+        "With {subject}, the one who {aspect} is {answer}.",
     ),
-    prompts=(
-        "By the river: Of {subject}, the one who {aspect} is",
-        "By the river: Ask {subject}: the one who {aspect} is",
-        "By the river: When {subject} meet, the one who {aspect} is",
-    ),
-    keywords=("boat", "cooks", "sings", "meet"),
+    keywords=("boat", "cooks", "sings", "one"),
 )
 
 SKILLS: tuple[Skill, ...] = (ARC_EASY, ARC_CHALLENGE, BOOLQ, PIQA, SIQA, HELLASWAG, OPENBOOKQA, WINOGRANDE)

@@ -55,13 +55,7 @@ def build_manifest(
     selections = list_selections(grouped)
     tables = group_tables(selections)
     weights = (mixer or mixer_of(mixture)).weigh(tables)
-    allocation = allocate(
-        weights={table.name: weight for table, weight in zip(tables, weights.weights, strict=True)},
-        group_tokens={table.name: table.n_tokens for table in tables},
-        token_budget=mixture.token_budget,
-        exhaustion_policy=mixture.exhaustion_policy,
-        max_epochs=mixture.max_epochs,
-    )
+    allocation = _allocation(mixture, tables, weights)
     fields: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "mixture": name,
@@ -101,6 +95,16 @@ def manifest_options(mixture: Mixture, recipe: Recipe) -> dict[str, Any]:
     if recipe.profile != mixture.profile:
         options["recipe.profile"] = recipe.profile
     return dict(sorted(options.items()))
+
+
+def _allocation(mixture: Mixture, tables: Sequence[GroupTable], weights: GroupWeights) -> Allocation:
+    return allocate(
+        weights={table.name: weight for table, weight in zip(tables, weights.weights, strict=True)},
+        group_tokens={table.name: table.n_tokens for table in tables},
+        token_budget=mixture.token_budget,
+        exhaustion_policy=mixture.exhaustion_policy,
+        max_epochs=mixture.max_epochs,
+    )
 
 
 def _groups(

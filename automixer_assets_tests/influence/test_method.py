@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
 from automixer_assets.influence import InfluenceQuery, fit_query, gradients, merge_queries, score, score_documents
-from automixer_assets.influence.batches import Span, spans_in_chunks, windows_of
+from automixer_assets.influence.batches import Span, plain_document, plan_by_length, spans_in_chunks, windows_of
 from automixer_assets.influence.reference import slow_loss, slow_query
 from automixer_assets_tests.influence import tiny
 from automixer_assets_tests.influence.test_agreement import assert_close, influence
@@ -144,6 +144,13 @@ def test_influence_predicts_whether_a_step_on_a_document_lowers_the_validation_l
     assert_close(np.array(changes) / 1e-4, predicted, 1e-2)
 
 
+def test_dropout_is_off_while_scoring() -> None:
+    model = tiny.gpt2()
+    expected = score_documents(model.eval(), tiny.corpus(), fitted(model))
+    found = score_documents(model.train(), tiny.corpus(), fitted(model))
+    assert found.equals(expected)
+
+
 def test_the_model_is_left_as_it_was() -> None:
     model = tiny.gpt2().train()
     frozen = next(model.parameters()).requires_grad_(False)
@@ -160,6 +167,19 @@ def test_windows_predict_every_token_but_the_first_exactly_once(n_tokens: int, m
     predicted = [position for w in windows for position in range(w.start + 1, w.stop)]
     assert predicted == list(range(1, n_tokens))
     assert all(2 <= w.stop - w.start <= max_length for w in windows)
+
+
+@settings(deadline=None, max_examples=100)
+@given(lengths=st.lists(st.integers(0, 40), max_size=12), batch_tokens=st.integers(1, 60))
+def test_a_plan_holds_every_window_once_and_fills_batches_up_to_the_limit(
+    lengths: list[int], batch_tokens: int
+) -> None:
+    documents = [plain_document([0] * length, "mean", "document") for length in lengths]
+    expected = [window for i, length in enumerate(lengths) for window in windows_of(i, length, 9)]
+    plan = plan_by_length(documents, 9, batch_tokens)
+    assert sorted((w for batch in plan for w in batch), key=expected.index) == expected
+    assert all(len(batch) == 1 or batch[0].n_inputs * len(batch) <= batch_tokens for batch in plan)
+    assert all(batch[0].n_inputs * (len(batch) + 1) > batch_tokens for batch in plan[:-1])
 
 
 @settings(deadline=None, max_examples=100)

@@ -51,8 +51,6 @@ def test_the_dataset_can_be_sent_to_another_process(tiny):
 
 
 def test_importing_the_module_leaves_torch_alone():
-    code = (
-        "import sys, automixer_assets.mixture.dataset, automixer_assets.mixture.build, automixer_assets.scorers.influence;"
-        "sys.exit('torch' in sys.modules)"
-    )
+    modules = "mixture.dataset, automixer_assets.mixture.build, automixer_assets.scorers.influence"
+    code = f"import sys, automixer_assets.{modules}\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -61,7 +61,7 @@ def test_expected_exposures_times_tokens_are_the_budget(tmp_path):
     passes = {group.name: group.exposure for group in tiny.manifest.groups}
     selections = list_selections(tmp_path / "grouped_shards" / "abc")
     write_exposure(selections=selections, snapshots=tiny.snapshots, passes=passes, out=tmp_path / "e.parquet")
-    expected = sum(pl.read_parquet(each.path)["n_tokens"].sum() * passes[each.group] for each in selections)
+    expected = sum(sum(pl.read_parquet(each.path)["n_tokens"]) * passes[each.group] for each in selections)
     assert expected == pytest.approx(tiny.manifest.token_budget)
     assert pl.read_parquet(tmp_path / "e.parquet")["content_hash"].is_unique().all()
 

@@ -16,7 +16,7 @@ from automixer_assets.mixture.regroup import regroup
 from automixer_assets.settings import Mixture, Recipe
 from automixer_assets_tests.mixture.builders import Document, write_joint, write_tokenized
 
-GROUPS = ("demo-step-000480", "demo-step-001200")
+GROUPS: tuple[str, ...] = ("demo-step-000480", "demo-step-001200")
 PIN = Pin(
     asset="joint_influence", partition="demo|A", data_version="v1", run_id="r", storage_id=7, uri="joint/1", sha256="5a"
 )

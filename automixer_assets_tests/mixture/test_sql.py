@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from importlib import resources
+
+import duckdb
+import pytest
+
+from automixer_assets.mixture.sql import load_sql
+
+STATEMENTS = sorted(
+    path.name.removesuffix(".sql")
+    for path in (resources.files("automixer_assets") / "sql").iterdir()
+    if path.name.endswith(".sql")
+)
+VIEWS = {
+    "joint_influence": "CREATE VIEW utilities AS SELECT 'd' AS doc_id, 1 AS n_tokens, 0.5 AS \"utility__a-1.b\"",
+    "group_overlap": 'CREATE VIEW selected AS SELECT \'g\' AS "group", 1 AS "row", 1 AS n_tokens',
+}
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_a_statement_says_what_it_is(name):
+    header = [line for line in load_sql(name).splitlines() if line.startswith("--")]
+    for part in ("-- Grain:", "-- Input:", "-- Output:", "-- Shell:"):
+        assert any(line.startswith(part) for line in header), part
+    assert (
+        "(paper" in "".join(header) or "DESIGN" in "".join(header) or name.startswith(("exposure", "candidate", "unus"))
+    )
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_a_statement_can_be_pasted_into_a_shell(name):
+    with duckdb.connect(":memory:") as connection:
+        assert len(connection.extract_statements(load_sql(name))) == 1
+        if name in VIEWS:
+            connection.execute(VIEWS[name])
+        connection.execute(f"PREPARE q AS {load_sql(name)}")
