@@ -29,7 +29,7 @@ check: setup ## ruff and pyright
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/pyright
 
 dev: setup ## the Dagster UI on http://localhost:3000, at the lineage of the weight manifest
-	@$(BIN)/automixer register-settings
+	@$(BIN)/automixer sync
 	@echo "Dagster UI: http://localhost:$(PORT)/asset-groups  (lineage: http://localhost:$(PORT)/assets/weight_manifest?view=lineage&lineageScope=upstream)"
 	@$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
 

@@ -90,6 +90,16 @@ def materialize(
     out.print(f"{ran} materialised, {len(outcomes) - ran} already current")
 
 
+@app.command()
+def sync(config: Config = None) -> None:
+    """Make the recipes and mixtures of the settings known to the UI as partitions."""
+    from automixer_assets.partitions import register_settings_keys
+
+    automixer = _automixer(config, None)
+    with _instance() as instance:
+        register_settings_keys(instance, automixer.settings())
+
+
 @snapshot_app.command("add")
 def snapshot_add(keys: list[str], config: Config = None) -> None:
     """Register snapshots: folders below corpus.directory."""

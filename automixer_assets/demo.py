@@ -49,7 +49,9 @@ def run_demo(
         snapshots=snapshots,
     )
     register(instance, SNAPSHOT_KEYS, snapshots)
-    materializer = Materializer(instance, automixer, lambda name: progress.print(f"  {name}", style="dim", markup=False))
+    materializer = Materializer(
+        instance, automixer, lambda name: progress.print(f"  {name}", style="dim", markup=False)
+    )
     outcomes = materializer.run("*")
     print_results(automixer, instance, out)
     _print_closing(out, outcomes, time.monotonic() - started, add_snapshot or len(snapshots) == len(SNAPSHOTS))

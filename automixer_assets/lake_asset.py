@@ -5,6 +5,7 @@ the digest of those inputs is new does `Build.write` run, filling a folder of th
 current costs milliseconds, and a killed pass, a repeated run and the command line all go through the same code.
 """
 
+import inspect
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -166,7 +167,7 @@ def lake_asset(
         group_name=group,
         kinds=kinds,
         code_version=code,
-        description=plan.__doc__,
+        description=inspect.getdoc(plan),
         partitions_def=partitions_def,
         deps=upstream,
         check_specs=[

@@ -15,16 +15,31 @@ if TYPE_CHECKING:
 
 MAX_TABLE_ROWS = 60
 SAMPLED_ROWS = 200_000
+BLOCKS = "▁▂▃▄▅▆▇█"
 PALETTE = ("#2f6fdf", "#e07b39", "#3a9e6e", "#b8468f", "#8a6d3b", "#5f6b7a", "#c9a227", "#7a52c7", "#d1495b", "#2a9d8f")
 
 
-def table(frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
-    """A Markdown table of a short frame; longer ones say how many rows are not shown."""
+def table(frame: pl.DataFrame) -> dg.TableMetadataValue:
+    """A short frame as a table; a longer one keeps its first rows."""
     shown = frame.head(MAX_TABLE_ROWS)
-    header = "| " + " | ".join(frame.columns) + " |\n|" + "---|" * frame.width + "\n"
-    rows = "".join("| " + " | ".join(format_cell(value) for value in row) + " |\n" for row in shown.iter_rows())
-    more = f"\n… and {frame.height - shown.height:,} more rows\n" if frame.height > shown.height else ""
-    return dg.MetadataValue.md(header + rows + more)
+    records = [
+        dg.TableRecord(dict(zip(frame.columns, map(format_cell, row), strict=True))) for row in shown.iter_rows()
+    ]
+    schema = dg.TableSchema(columns=[dg.TableColumn(name, "string") for name in frame.columns])
+    return dg.MetadataValue.table(records=records, schema=schema)
+
+
+def sparkline(values: Sequence[float], width: int = 40) -> str:
+    """A curve in one line of text, for where a plot is a click away: averages of `width` stretches, low to high."""
+    stretches = [values[i * len(values) // width : (i + 1) * len(values) // width] for i in range(width)]
+    means = [sum(part) / len(part) for part in stretches if len(part)]
+    low, high = min(means), max(means)
+    return "".join(BLOCKS[round((mean - low) / ((high - low) or 1) * (len(BLOCKS) - 1))] for mean in means)
+
+
+def bar(share: float, width: int = 24) -> str:
+    """A share of 1 as a bar of text."""
+    return "█" * round(share * width) or "▏"
 
 
 def format_cell(value: Any) -> str:

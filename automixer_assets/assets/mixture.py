@@ -105,7 +105,9 @@ def _weight_manifest_asset() -> LakeAsset:
 def _influence_deps(proxies: list[str]) -> list[dg.AssetDep]:
     """Joint influence reads its own snapshot at all checkpoints; which of them, its pins say."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # tried out with the pinned version; nothing else maps two dimensions
+        warnings.simplefilter(
+            "ignore", dg.BetaWarning
+        )  # tried out with the pinned version; nothing else maps two dimensions
         by_snapshot = dg.MultiPartitionMapping(
             {
                 "snapshot": dg.DimensionPartitionMapping("snapshot", dg.IdentityPartitionMapping()),

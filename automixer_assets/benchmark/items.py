@@ -9,13 +9,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
+from automixer_assets.benchmark.harness import harness
 from automixer_assets.benchmark.tasks import ITEM_SETS, ItemSet, LoadedTask, load_tasks
 from automixer_assets.errors import AutomixerError
-from automixer_assets.proxy.quiet import quiet
 from automixer_assets.settings import Tasks
 
 if TYPE_CHECKING:
@@ -62,13 +62,17 @@ class RenderedItem:
         return self.continuation.removeprefix(self.delimiter)
 
 
+Rendered = dict[ItemSet, list[RenderedItem]]
+
+
 @dataclass(frozen=True)
 class ValidationItems:
-    """What `write_validation_items` wrote: items per (task, item set) and predicted tokens per task."""
+    """What `write_validation_items` wrote: items per (task, item set), predicted tokens per task, items left out."""
 
     folder: Path
     counts: dict[tuple[str, ItemSet], int]
     gradient_tokens: dict[str, int]
+    dropped: dict[tuple[str, ItemSet], int]
 
 
 def render_items(loaded: LoadedTask) -> list[RenderedItem]:
@@ -114,34 +118,56 @@ def write_validation_items(
     cache: Path,
     seed: int = 0,
     max_length: int | None = None,
+    shared: Literal["refuse", "drop"] = "refuse",
 ) -> ValidationItems:
     """Write `gradient_items.parquet` and `item_sets.parquet` (docs/tables.md) to `out`.
 
-    Items longer than `max_length` tokens lose their beginning, as in lm-eval; None keeps them whole.
+    Items longer than `max_length` tokens lose their beginning, as in lm-eval; None keeps them whole. An item that
+    stands in several sets is refused, or, with `shared="drop"`, stays in the final set before the selection set before
+    the gradient set (published benchmarks do repeat some); `only_listed` then gives the runner the same items.
 
     Raises:
         AutomixerError: as `load_tasks`; an item stands in two item sets; a gold answer has no tokens.
     """
-    rendered: dict[ItemSet, list[RenderedItem]] = {
+    rendered: Rendered = {
         item_set: _rendered(load_tasks(tasks, base, item_set, cache=cache, seed=seed)) for item_set in ITEM_SETS
     }
+    before = _counts(rendered)
+    if shared == "drop":
+        rendered = drop_shared_items(rendered)
     refuse_shared_items(rendered)
-    rows = [_gradient_row(item, tokenizer, max_length) for item in rendered["gradient"]]
-    sets = [
-        {"task": item.task, "item_set": item_set, "item_hash": item.item_hash, "doc_index": item.doc_index}
-        for item_set, items in rendered.items()
-        for item in items
-    ]
+    counts = _counts(rendered)
+    gradient = pl.DataFrame(
+        [_gradient_row(item, tokenizer, max_length) for item in rendered["gradient"]], GRADIENT_SCHEMA
+    )
     out.mkdir(parents=True, exist_ok=True)
-    gradient = pl.DataFrame(rows, schema=GRADIENT_SCHEMA)
     gradient.write_parquet(out / "gradient_items.parquet")
-    table = pl.DataFrame(sets, schema=ITEM_SETS_SCHEMA)
-    table.write_parquet(out / "item_sets.parquet")
+    _item_sets(rendered).write_parquet(out / "item_sets.parquet")
     tokens = gradient.group_by("task", maintain_order=True).agg(pl.col("sequence_mask").list.sum().sum())
-    return ValidationItems(out, _counts(rendered), dict(tokens.iter_rows()))
+    dropped = {key: count - counts.get(key, 0) for key, count in before.items() if count != counts.get(key, 0)}
+    return ValidationItems(out, counts, dict(tokens.iter_rows()), dropped)
 
 
-def refuse_shared_items(rendered: Mapping[ItemSet, list[RenderedItem]]) -> None:
+def only_listed(loaded: Mapping[str, LoadedTask], item_sets: pl.DataFrame) -> dict[str, LoadedTask]:
+    """The loaded tasks over the items that `item_sets.parquet` lists for their item set.
+
+    Raises:
+        AutomixerError: a task has no item there; the table belongs to other settings.
+    """
+    restricted = {}
+    for name, task in loaded.items():
+        rows = item_sets.filter(pl.col("task") == name, pl.col("item_set") == task.item_set)
+        listed = set(rows["doc_index"])
+        positions = [position for position, index in enumerate(task.doc_indices) if index in listed]
+        if not positions:
+            raise AutomixerError(
+                f"item_sets.parquet lists no {task.item_set} item of task {name!r}; materialise it again"
+            )
+        restricted[name] = task if len(positions) == len(task) else task.keep(positions)
+    return restricted
+
+
+def refuse_shared_items(rendered: Rendered) -> None:
     """Refuse item sets that share an item: scores would then be selected on what they are judged by."""
     seen: dict[tuple[str, str], tuple[ItemSet, int]] = {}
     for item_set, items in rendered.items():
@@ -155,8 +181,33 @@ def refuse_shared_items(rendered: Mapping[ItemSet, list[RenderedItem]]) -> None:
                 )
 
 
+def drop_shared_items(rendered: Rendered) -> Rendered:
+    """Each item in one set only: the final set keeps all of its own, the gradient set gives way to both others."""
+    taken: set[tuple[str, str]] = set()
+    kept: Rendered = {}
+    for item_set in reversed(ITEM_SETS):
+        kept[item_set] = [item for item in rendered[item_set] if (item.task, item.item_hash) not in taken]
+        empty = {item.task for item in rendered[item_set]} - {item.task for item in kept[item_set]}
+        if empty:
+            raise AutomixerError(
+                f"every {item_set} item of task {min(empty)!r} is in a later item set too; "
+                f"give disjoint slices in tasks.splits.{min(empty)}"
+            )
+        taken |= {(item.task, item.item_hash) for item in kept[item_set]}
+    return {item_set: kept[item_set] for item_set in ITEM_SETS}
+
+
+def _item_sets(rendered: Rendered) -> pl.DataFrame:
+    rows = [
+        {"task": item.task, "item_set": item_set, "item_hash": item.item_hash, "doc_index": item.doc_index}
+        for item_set, items in rendered.items()
+        for item in items
+    ]
+    return pl.DataFrame(rows, schema=ITEM_SETS_SCHEMA)
+
+
 def _rendered(loaded: Mapping[str, LoadedTask]) -> list[RenderedItem]:
-    with quiet():
+    with harness():
         return [item for task in loaded.values() for item in render_items(task)]
 
 
@@ -195,7 +246,7 @@ def _gradient_row(item: RenderedItem, tokenizer: PreTrainedTokenizerBase, max_le
     }
 
 
-def _counts(rendered: Mapping[ItemSet, list[RenderedItem]]) -> dict[tuple[str, ItemSet], int]:
+def _counts(rendered: Rendered) -> dict[tuple[str, ItemSet], int]:
     counts: dict[tuple[str, ItemSet], int] = {}
     for item_set, items in rendered.items():
         for item in items:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from automixer_assets.benchmark.harness import harness
 from automixer_assets.benchmark.items import RenderedItem, encode_pair, render_items
 from automixer_assets.benchmark.tasks import LoadedTask
 from automixer_assets.errors import AutomixerError
 from automixer_assets.proxy.checkpoints import atomic_file, parse_checkpoint_key
 from automixer_assets.proxy.model import automatic_device, load_model, read_config, replace_weights, weight_files
-from automixer_assets.proxy.quiet import quiet
 from automixer_assets.proxy.tokenizer import load_tokenizer, tokenizer_digest
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class _Evaluator:
     def evaluate(self, folder: Path, plan: _Plan) -> _Result:
         from lm_eval.evaluator import evaluate
 
-        with quiet():
+        with harness():
             self._use(folder)
             plan.loaded.task.set_fewshot_seed(plan.loaded.seed)
             # Any positive number: the standard error of a mean is analytic, but 0 would switch it off.
@@ -192,7 +192,7 @@ def _plans(
     common = [RESULT_VERSION, tokenizer_digest(tokenizer_folder), batch_size]
     plans = []
     for loaded in tasks.values():
-        with quiet():
+        with harness():
             items = render_items(loaded)
         _refuse_long_answers(items, tokenizer, context_length)
         metrics = [metric["metric"] for metric in loaded.task.config.metric_list or []]

@@ -6,16 +6,18 @@ is supported: the benchmark table compares the gold answer's likelihood with tha
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from automixer_assets.benchmark.harness import harness
 from automixer_assets.errors import AutomixerError
-from automixer_assets.proxy.quiet import quiet
 from automixer_assets.settings import Tasks
 
 if TYPE_CHECKING:
@@ -50,6 +52,13 @@ class LoadedTask:
     def __len__(self) -> int:
         return len(self.doc_indices)
 
+    def keep(self, positions: Sequence[int]) -> LoadedTask:
+        """The same task over the items at these positions alone."""
+        task = copy.copy(self.task)
+        task.dataset = {**self.task.dataset, ITEMS: self.documents.select(positions)}  # pyright: ignore[reportArgumentType]
+        indices, golds = (tuple(values[i] for i in positions) for values in (self.doc_indices, self.golds))
+        return dataclasses.replace(self, task=task, doc_indices=indices, golds=golds)
+
 
 @dataclass(frozen=True)
 class _Definition:
@@ -71,7 +80,7 @@ def load_tasks(tasks: Tasks, base: Path, item_set: ItemSet, *, cache: Path, seed
         AutomixerError: a task is unknown or not multiple choice, its data or split is missing or empty, or an item
             has no gold answer.
     """
-    with quiet():
+    with harness():
         definitions = _definitions(tasks, base)
         return {name: _load(definitions[name], tasks, item_set, cache, seed) for name in tasks.names}
 
@@ -82,15 +91,14 @@ def gold_option(task: ConfigurableTask, doc: Mapping[str, Any]) -> int | None:
     Where `doc_to_text` gives an index (winogrande) the options are contexts and that index is the gold one. Of
     several gold answers the first counts.
     """
-    n_options = len(task.doc_to_choice(doc))
+    options = task.doc_to_choice(doc)
     gold: Any = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
     if isinstance(gold, list):
         gold = gold[0] if gold else None
     if isinstance(gold, str):
-        options = task.doc_to_choice(doc)
         gold = options.index(gold) if gold in options else None
     # lm-eval itself takes -1, the label of hidden answers, for the last option.
-    return int(gold) if isinstance(gold, int) and 0 <= gold < n_options else None
+    return int(gold) if isinstance(gold, int) and 0 <= gold < len(options) else None
 
 
 def _definitions(tasks: Tasks, base: Path) -> dict[str, _Definition]:

@@ -71,13 +71,9 @@ def fit_query(
         matrices = parts.layers(layers)
         v = _validation_gradients(parts, items, matrices, length, batch_tokens)
         curved = turn(v, ReferenceSample(parts, documents, matrices, length, batch_tokens))
+    norms = {layer: v[layer].flatten(1).norm(dim=1).tolist() for layer in matrices}  # layer -> [m]
     directions = tuple(
-        Direction(
-            name=task,
-            curvature=curvature,
-            damping=curved.damping,
-            v_norm={layer: float(v[layer][k].norm()) for layer in matrices},
-        )
+        Direction(task, curvature, curved.damping, v_norm={layer: norms[layer][k] for layer in matrices})
         for k, task in enumerate(items)
     )
     return InfluenceQuery(directions=directions, loss=loss, tied=parts.tied, r=curved.r, v=v)

@@ -47,21 +47,23 @@ def slow_query(
     if curvature == "identity":
         return ReferenceQuery(v=v, lambda_={}, r=v)
     samples = [_gradient(model, ids, [True] * len(ids), layers, loss, max_length) for ids in reference]
-    n = len(samples)
     lambda_ = {
-        layer: 0.1 / (n * samples[0][layer].numel()) * sum(float((g[layer] ** 2).sum()) for g in samples)
+        layer: 0.1 / (len(samples) * samples[0][layer].numel()) * sum(float((g[layer] ** 2).sum()) for g in samples)
         for layer in samples[0]
     }
-    r: dict[str, Gradients] = {task: {} for task in validation}
-    for task in validation:
-        for layer, damping in lambda_.items():
-            total = torch.zeros_like(v[task][layer])  # [V, d]
-            for gradient in samples:
-                g, target = gradient[layer], v[task][layer]
-                c = (target * g).sum() / (damping + (g * g).sum())
-                total += (target - c * g) / (n * damping)
-            r[task][layer] = total
-    return ReferenceQuery(v=v, lambda_=lambda_, r=r)
+    return ReferenceQuery(v=v, lambda_=lambda_, r={task: _datainf(v[task], samples, lambda_) for task in v})
+
+
+def _datainf(v: Gradients, samples: Sequence[Gradients], lambda_: Mapping[str, float]) -> Gradients:
+    """r_l = sum_i (v_l - c_li g_li) / (n lambda_l), c_li = v_l.g_li / (lambda_l + |g_li|^2) (section 4, step 3)."""
+    r = {}
+    for layer, damping in lambda_.items():
+        r[layer] = 0 * v[layer]  # [V, d]
+        for gradient in samples:
+            g = gradient[layer]
+            c = (v[layer] * g).sum() / (damping + (g * g).sum())
+            r[layer] += (v[layer] - c * g) / (len(samples) * damping)
+    return r
 
 
 def slow_scores(

@@ -54,13 +54,13 @@ def show_checkpoint_influence(artifact: Artifact, corpus: Artifact, checkpoint: 
         "tokens": tokens,
         "tokens per second": round(tokens / max(artifact.seconds, 1e-9)),
         "mean loss": loss,
+        "most and least useful documents": metadata.table(_examples(artifact, columns, corpus, checkpoint)),
         "utility, mean over directions (= - influence)": metadata.histogram(
             pooled["utility"],
             "utility",
             mark=metadata.number(pooled["utility"].median()),
             note="median: a top share of 50 % lies to the right",
         ),
-        "most and least useful documents": metadata.table(_examples(artifact, columns, corpus, checkpoint)),
         "influence by direction (paper's sign: negative helps)": metadata.table(_summary(scores, columns)),
         "rank correlation of utility with length": metadata.number(rank),
         "dagster/column_schema": metadata.columns(

@@ -114,8 +114,8 @@ def show_weight_manifest(artifact: Artifact) -> Metadata:
     ledger = summarise_exposure(artifact.path / "exposure.parquet")
     histogram = pl.DataFrame([vars(each) for each in ledger.histogram])
     return {
+        "groups": metadata.table(_with_bars(manifest_groups(manifest))),
         "weights": metadata.plot(lambda axes: _draw_weights(axes, manifest)),
-        "groups": metadata.table(manifest_groups(manifest)),
         "mixture": manifest.reference,
         "profile": manifest.profile,
         "options that differ": metadata.table(
@@ -140,18 +140,23 @@ def manifest_groups(manifest: Manifest) -> pl.DataFrame:
         [
             {
                 "group": group.name,
-                "tasks": ", ".join(group.tasks) or "–",
-                "alpha": group.alpha,
                 "weight": group.weight,
-                "weight (Appendix B)": group.weight_appendix_b,
-                "density": group.density,
+                "exposure": group.exposure,
                 "documents": group.n_documents,
                 "tokens": group.n_tokens,
-                "exposure": group.exposure,
+                "density": group.density,
+                "alpha": group.alpha,
+                "weight (App. B)": group.weight_appendix_b,
+                "tasks": ", ".join(group.tasks) or "–",
             }
             for group in manifest.groups
         ]
     )
+
+
+def _with_bars(groups: pl.DataFrame) -> pl.DataFrame:
+    bars = groups["weight"].map_elements(metadata.bar, pl.String).alias("share of tokens")
+    return groups.insert_column(2, bars)
 
 
 def contrast_note(manifest: Manifest) -> str:

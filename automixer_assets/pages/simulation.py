@@ -29,6 +29,7 @@ def show_proxy_run(artifact: Artifact) -> Metadata:
         axes.set_ylabel("training loss, nats per token")
 
     return {
+        "loss over training": f"{smooth[0]:.2f} {metadata.sparkline(smooth.to_list())} {smooth[-1]:.2f}",
         "training curve": metadata.plot(draw),
         "final loss (mean of last 50 steps)": metadata.number(training["loss"].tail(50).mean()),
         "steps": training.height,
@@ -43,6 +44,7 @@ def show_benchmark_table(artifact: Artifact) -> Metadata:
     table = pl.read_parquet(artifact.path / "benchmark.parquet")
     return {
         "dagster/row_count": table.height,
+        "best step per task": metadata.table(_best_steps(table)),
         "accuracy": metadata.table(benchmark_grid(table, "acc", best="max")),
         "gold-answer NLL": metadata.table(benchmark_grid(table, "gold_nll", best="min")),
         "accuracy trajectories (ring: best step)": metadata.plot(
@@ -52,6 +54,25 @@ def show_benchmark_table(artifact: Artifact) -> Metadata:
             lambda axes: _draw_trajectories(axes, table, "gold_nll", "min"), height=4.2
         ),
     }
+
+
+def _best_steps(table: pl.DataFrame) -> pl.DataFrame:
+    """Per task where accuracy peaks (ties to the earliest), and the whole trajectory as a line of text."""
+    rows = []
+    for (task,), group in table.sort("step").group_by("task", maintain_order=True):
+        best = group.row(int(group["acc"].arg_max() or 0), named=True)
+        answer = group.row(int(group["gold_nll"].arg_min() or 0), named=True)
+        rows.append(
+            {
+                "task": task,
+                "best step": best["step"],
+                "accuracy there": f"{best['acc']:.3f} ± {best['acc_stderr'] or 0:.3f}",
+                "chance": f"{best['chance']:.3f}",
+                "accuracy over steps": metadata.sparkline(group["acc"].to_list(), width=group.height),
+                "lowest gold-answer NLL at": answer["step"],
+            }
+        )
+    return pl.DataFrame(rows)
 
 
 def benchmark_grid(table: pl.DataFrame, metric: str, best: str) -> pl.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automixer_assets.benchmark.items import encode_pair, render_items, write_validation_items
-from automixer_assets.benchmark.tasks import LoadedTask
+from automixer_assets.benchmark.items import encode_pair, only_listed, render_items, write_validation_items
+from automixer_assets.benchmark.tasks import LoadedTask, load_tasks
 from automixer_assets.errors import AutomixerError
 from automixer_assets.proxy.model import load_model
 from automixer_assets.proxy.tokenizer import load_tokenizer
@@ -42,7 +41,8 @@ def test_rendered_options_are_the_requests_that_lm_eval_sends(load: Load, num_fe
         sent: dict[int, list[tuple[str, str]]] = {}
         for instance in loaded.task.instances:
             assert instance.doc_id is not None
-            sent.setdefault(instance.doc_id, []).append((instance.args[0], instance.args[1]))
+            arguments: Any = instance.args
+            sent.setdefault(instance.doc_id, []).append(arguments)
         assert [list(item.options) for item in items] == list(sent.values())
 
 
@@ -142,18 +142,49 @@ def test_long_items_lose_their_beginning(
     assert summary.counts["mixed", "final"] == 7
 
 
-def test_an_item_in_two_sets_is_refused(base: Path, cache: Path, tokenizer_folder: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(base / "tasks", tmp_path / "tasks")
+@pytest.fixture
+def leaky(tmp_path: Path) -> Tasks:
+    """A task of which two gradient items come back among the other items, their options in another order."""
     train = choice_items("t", 4, 3)
-    leaked = {**train[2], "choices": train[2]["choices"][::-1], "gold": 0}  # another order of the same options
-    validation = [*choice_items("v", 3, 3), leaked]
-    splits = {"train": train, "validation": validation, "test": choice_items("x", 2, 3)}
-    write_task(Path(folder), "leaky", CHOICE, splits)
-    settings = Tasks(names=["leaky"], directory="tasks")
+    leaked = [{**item, "choices": item["choices"][::-1], "gold": 2 - item["gold"]} for item in train[2:]]
+    validation = [*choice_items("v", 3, 3), leaked[0]]
+    splits = {"train": train, "validation": validation, "test": [*choice_items("x", 2, 3), *leaked]}
+    write_task(tmp_path / "tasks", "leaky", CHOICE, splits)
+    return Tasks(names=["leaky"], directory="tasks")
+
+
+def test_an_item_in_two_sets_is_refused(leaky: Tasks, cache: Path, tokenizer_folder: Path, tmp_path: Path) -> None:
     message = r"task 'leaky': item 2 of the gradient items is also item 3 of the selection items \('Question: What does"
     with pytest.raises(AutomixerError, match=message):
-        write_validation_items(settings, tmp_path, load_tokenizer(tokenizer_folder), tmp_path / "out", cache=cache)
+        write_validation_items(leaky, tmp_path, load_tokenizer(tokenizer_folder), tmp_path / "out", cache=cache)
     assert not (tmp_path / "out").exists()
+
+
+def test_shared_items_can_be_dropped_from_the_earlier_set(
+    leaky: Tasks, cache: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(tokenizer_folder)
+    summary = write_validation_items(leaky, tmp_path, tokenizer, tmp_path / "out", cache=cache, shared="drop")
+    assert summary.dropped == {("leaky", "gradient"): 2, ("leaky", "selection"): 1}
+    assert summary.counts == {("leaky", "gradient"): 2, ("leaky", "selection"): 3, ("leaky", "final"): 4}
+    table = pl.read_parquet(tmp_path / "out" / "item_sets.parquet")
+    assert table["item_hash"].n_unique() == table.height == 9
+    whole = load_tasks(leaky, tmp_path, "selection", cache=cache)
+    listed = only_listed(whole, table)["leaky"]
+    expected = table.filter(pl.col("item_set") == "selection")
+    assert [item.item_hash for item in render_items(listed)] == expected["item_hash"].to_list()
+    assert listed.doc_indices == (0, 1, 2)
+    assert len(listed.golds) == len(listed) == 3
+    assert len(whole["leaky"].documents) == 4
+    with pytest.raises(AutomixerError, match=r"lists no selection item of task 'leaky'"):
+        only_listed(whole, table.filter(pl.col("item_set") == "final"))
+
+
+def test_a_set_that_would_be_empty_is_refused(base: Path, cache: Path, tokenizer_folder: Path, tmp_path: Path) -> None:
+    same = {"default_splits": {"selection": "validation", "final": "validation"}}
+    settings = Tasks.model_validate({"names": ["three"], "directory": "tasks", **same})
+    with pytest.raises(AutomixerError, match=r"every selection item of task 'three' is in a later item set"):
+        write_validation_items(settings, base, load_tokenizer(tokenizer_folder), tmp_path, cache=cache, shared="drop")
 
 
 def test_overlapping_slices_are_refused(

@@ -143,7 +143,7 @@ def test_a_repeated_run_evaluates_only_what_is_missing(
     assert seen[3][0] == "p-step-000020"
 
 
-def test_changed_weights_items_or_damaged_markers_are_evaluated_again(
+def test_changed_weights_or_items_are_evaluated_again(
     checkpoints: dict[str, Path],
     load: Load,
     results: Path,
