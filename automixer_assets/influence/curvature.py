@@ -38,7 +38,7 @@ class LayerGradient(Protocol):
 
 
 class ReferenceGradients(Protocol):
-    """The frozen reference documents; `passes` may be called repeatedly and gives the same documents each time."""
+    """The frozen reference documents; `gradients` may be called repeatedly and gives the same each time."""
 
     @property
     def n_documents(self) -> int:
@@ -71,7 +71,7 @@ def datainf(v: Directions, reference: ReferenceGradients) -> Curved:
 
     By Sherman-Morrison  r_l = (1/n) sum_i (v_l - c_li g_li) / lambda_l  with  c_li = v_l.g_li / (lambda_l + |g_li|^2)
     and  lambda_l = 0.1 / (n d_l) sum_i |g_li|^2,  d_l the number of parameters of the layer (the paper writes "layer
-    dimension"; DataInf's own code counts parameters). Two passes: lambda needs every norm before the first c.
+    dimension"). Two passes: lambda needs every norm before the first c.
 
     Raises:
         AutomixerError: no reference document, or all their gradients vanish.
