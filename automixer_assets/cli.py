@@ -25,7 +25,7 @@ app.add_typer(mixture_app, name="mixture")
 app.add_typer(snapshot_app, name="snapshot")
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 Config = Annotated[Path | None, typer.Option("--config", help="settings file; default: AUTOMIXER_CONFIG or the demo's")]
 Overrides = Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -85,7 +86,6 @@ def _recovery(
 ):
     """How well utility finds the planted documents; the truth is read here, never by the pipeline."""
     grouped = _artifact(automixer, instance, "grouped_shards", MIXTURE)
-    kept = pl.scan_parquet(grouped.path / "groups" / "*" / "*" / "*.parquet").select("doc_id").unique().collect()
     utilities = pl.concat(
         pl.read_parquet(
             _artifact(automixer, instance, "joint_influence", multi_key(recipe=recipe, snapshot=snapshot)).path
@@ -94,12 +94,20 @@ def _recovery(
         ).select(pl.lit(snapshot).alias("snapshot"), "doc_id", utility="joint_utility")
         for snapshot in snapshots
     )
+    groups = {folder.name: _doc_ids(folder) for folder in sorted((grouped.path / "groups").iterdir())}
     known = truth.filter(pl.col("snapshot").is_in(list(snapshots)))
     return summary.recovery_panel(
         planted_auc(known, utilities),
         corpus_share=teaching_share(known, known["doc_id"].to_list()).documents,
-        group_share=teaching_share(known, kept["doc_id"].to_list()).documents,
+        group_shares={
+            "all groups, repeats counted": teaching_share(known, [i for ids in groups.values() for i in ids]).documents,
+            **{name: teaching_share(known, ids).documents for name, ids in groups.items()},
+        },
     )
+
+
+def _doc_ids(group: Path) -> list[str]:
+    return pl.scan_parquet(group / "*" / "*.parquet").select("doc_id").collect()["doc_id"].to_list()
 
 
 def _artifact(automixer: Automixer, instance: dg.DagsterInstance, asset: str, partition: str | None) -> Artifact:

@@ -57,7 +57,7 @@ def format_cell(value: Any) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
-def sample(files: str | Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
+def sample(files: str | list[str], columns: Sequence[str]) -> pl.DataFrame:
     """Columns of a table for plots and quantiles: every k-th row, so that memory does not grow with the corpus."""
     scan = pl.scan_parquet(files)
     rows = scan.select(pl.len()).collect().item()

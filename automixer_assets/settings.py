@@ -64,6 +64,10 @@ class Tasks(Section):
     directory: str | None = None
     splits: dict[Key, TaskSplits] = {}
     default_splits: TaskSplits = TaskSplits()
+    shared_items: Literal["refuse", "drop"] = Field(
+        default="refuse",
+        description="an item that stands in two sets: refuse to go on, or drop it from the set that matters less",
+    )
     num_fewshot: int = Field(default=0, ge=0)
     gradient_items: int = Field(default=200, gt=0)
     selection_items: int | None = Field(default=None, gt=0)

@@ -168,6 +168,7 @@ def plan_validation_items(scope: Scope) -> Build:
             out,
             cache=scope.automixer.resolve("cache/datasets"),
             seed=scope.settings.seed,
+            shared=tasks.shared_items,
         )
 
     return scope.build(write, show_validation_items, settings=[tasks_slice(scope), scope.settings.seed])

@@ -35,7 +35,7 @@ def evaluation_assets() -> list[LakeAsset]:
             code=TARGET_VERSION,
             plan=plan_target_runs,
             partitions_def=MIXTURES,
-            deps=["weight_manifest", "tokenizer"],
+            deps=["weight_manifest", "tokenizer", "validation_items"],
             checks=[Check("every_seed_finished", "Each seed has finite results on every task.", check_targets)],
             pool="accelerator",
         ),
@@ -58,6 +58,7 @@ def plan_target_runs(scope: Scope) -> Build:
     """
     targets = _targets(scope)
     mixture, tokenizer = scope.pin("weight_manifest", scope.key), scope.pin("tokenizer")
+    items = scope.pin("validation_items")
     manifest = load_manifest(mixture.path / "manifest.json")
     corpora = {name: open_tokenized(scope.pin("tokenized_corpus", name).path) for name in manifest.snapshots}
 
@@ -73,7 +74,7 @@ def plan_target_runs(scope: Scope) -> Build:
                 _train_target(scope, targets, seed, manifest, corpora, tokenizer.path, run, report)
                 progress.advance(begun + targets.training.steps - progress.done)
         for seed in targets.seeds:
-            _evaluate_target(scope, targets, out / SCRATCH / f"seed-{seed}")
+            _evaluate_target(scope, targets, items.path, out / SCRATCH / f"seed-{seed}")
         _gather(targets.seeds, out)
 
     chosen = targets.model_dump(exclude={"baseline", "mixtures"})
@@ -106,9 +107,15 @@ def _train_target(
     training = targets.training
     if (run / "training.parquet").exists():
         return
-    vocab_size = next(iter(corpora.values())).vocab_size
+    first = next(iter(corpora.values()))
     train(
-        build_model(targets.architecture, vocab_size, training.sequence_length, seed),
+        build_model(
+            targets.architecture,
+            first.vocab_size,
+            training.sequence_length,
+            seed,
+            end_of_document=first.end_of_document,
+        ),
         MixtureDataset(manifest, scope.lake.root, corpora, sequence_length=training.sequence_length, seed=seed),
         training,
         out=run,
@@ -118,10 +125,10 @@ def _train_target(
     )
 
 
-def _evaluate_target(scope: Scope, targets: Targets, run: Path) -> None:
+def _evaluate_target(scope: Scope, targets: Targets, items: Path, run: Path) -> None:
     if not (run / "benchmark.parquet").exists():
         checkpoints = {checkpoint_key(scope.key, step): path for step, path in list_checkpoints(run).items()}
-        evaluate_on(scope, "final", checkpoints, targets.training.steps, run)
+        evaluate_on(scope, items, "final", checkpoints, targets.training.steps, run)
 
 
 def _gather(seeds: list[int], out: Path) -> None:

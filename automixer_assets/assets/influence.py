@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from automixer_assets.lake import Artifact
 from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Plan, Scope, lake_asset
 from automixer_assets.pages.influence import show_checkpoint_influence, show_influence_query
 from automixer_assets.partitions import checkpoint_by_snapshot, checkpoints_of
+from automixer_assets.progress import Progress
 from automixer_assets.settings import Settings
 
 LAYERS = ("embedding", "head")
@@ -95,15 +97,18 @@ def _write_query(
     model = load_model(checkpoint)
     reference = read_reference_sample(sample)
     queries = {}
-    for curvature, text in directions:
-        scope.log(f"{scope.name}: fitting {curvature} on {text} items with {len(reference)} reference documents")
-        queries[f"{curvature}_{text}"] = fit_query(
-            model,
-            validation=read_gradient_items(items, text),
-            reference=reference,
-            layers=LAYERS,
-            curvature=curvature,
-            batch_tokens=BATCH_TOKENS,
+    for curvature in sorted({curvature for curvature, _ in directions}):
+        validation = {
+            f"{text}_{task}": pairs
+            for asked, text in directions
+            if asked == curvature
+            for task, pairs in read_gradient_items(items, text).items()
+        }
+        scope.log(
+            f"{scope.name}: fitting {len(validation)} {curvature} directions on {len(reference)} reference documents"
+        )
+        queries[curvature] = fit_query(
+            model, validation, reference, layers=LAYERS, curvature=curvature, batch_tokens=BATCH_TOKENS
         )
     query = merge_queries(queries)
     query.save(out, model_digest=model_digest(checkpoint), tokenizer_digest=tokenizer_digest(checkpoint))
@@ -159,8 +164,17 @@ def _score_snapshot(scope: Scope, checkpoint: Path, query_folder: Path, corpus: 
     total = sum(int(shard.documents["n_tokens"].sum()) for shard in snapshot.shards)
     with scope.progress(total, "tokens") as progress:
         for shard in snapshot.shards:
-            path = out / f"{shard.name}.parquet"
-            if path.exists():
-                progress.advance(float(shard.documents["n_tokens"].sum()))
-                continue
-            score_shard(model, shard, query, path, BATCH_TOKENS, on_progress=progress.advance)
+            path, begun = out / f"{shard.name}.parquet", progress.done
+            if not path.exists():
+                score_shard(model, shard, query, path, BATCH_TOKENS, on_progress=_advancing(progress))
+            progress.advance(begun + float(shard.documents["n_tokens"].sum()) - progress.done)
+
+
+def _advancing(progress: Progress) -> Callable[[int, int], None]:
+    """Translate "so many of the shard's tokens are done" into steps of the whole pass."""
+    begun = progress.done
+
+    def on_progress(done: int, total: int) -> None:
+        progress.advance(begun + done - progress.done)
+
+    return on_progress

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 
 from automixer_assets.assets.corpus import tasks_slice
 from automixer_assets.benchmark.tasks import ItemSet
@@ -45,7 +46,7 @@ def simulation_assets(proxy: str, settings: Settings) -> list[LakeAsset]:
             kinds={"lm-eval", "torch"},
             code=BENCHMARK_VERSION,
             plan=_plan_benchmark_table(proxy),
-            deps=[f"{proxy}/proxy_run"],
+            deps=[f"{proxy}/proxy_run", "validation_items"],
             checks=[Check("no_missing_results", "Every checkpoint has finite results on every task.", check_results)],
             pool="accelerator",
         ),
@@ -89,7 +90,13 @@ def _train_proxy(scope: Scope, chosen: Proxy, corpora: list[Path], tokenizer: Pa
     batches = PackedTokens(
         snapshots, sequence_length=training.sequence_length, batch_size=training.batch_size, seed=chosen.seed
     )
-    model = build_model(chosen.architecture, snapshots[0].vocab_size, training.sequence_length, chosen.seed)
+    model = build_model(
+        chosen.architecture,
+        snapshots[0].vocab_size,
+        training.sequence_length,
+        chosen.seed,
+        end_of_document=snapshots[0].end_of_document,
+    )
     with scope.progress(training.steps, "steps") as progress:
 
         def on_progress(step: int, loss: float, learning_rate: float, tokens_per_second: float) -> None:
@@ -113,12 +120,12 @@ def _plan_benchmark_table(proxy: str) -> Plan:
 
         Every kept checkpoint on every task, through lm-eval, on the selection items (paper, section 3).
         """
-        run = scope.pin(f"{proxy}/proxy_run")
+        run, items = scope.pin(f"{proxy}/proxy_run"), scope.pin("validation_items")
         total_steps = scope.settings.proxy(proxy).training.steps
 
         def write(out: Path) -> None:
             checkpoints = {checkpoint_key(proxy, step): path for step, path in list_checkpoints(run.path).items()}
-            evaluate_on(scope, "selection", checkpoints, total_steps, out)
+            evaluate_on(scope, items.path, "selection", checkpoints, total_steps, out)
 
         return scope.build(
             write, show_benchmark_table, settings=[tasks_slice(scope), scope.settings.seed], resumable=True
@@ -127,18 +134,25 @@ def _plan_benchmark_table(proxy: str) -> Plan:
     return plan_benchmark_table
 
 
-def evaluate_on(scope: Scope, item_set: ItemSet, checkpoints: Mapping[str, Path], total_steps: int, out: Path) -> None:
-    """Write `benchmark.parquet` and `items.parquet` of the checkpoints into `out`; what a killed run evaluated is kept."""
+def evaluate_on(
+    scope: Scope, items: Path, item_set: ItemSet, checkpoints: Mapping[str, Path], total_steps: int, out: Path
+) -> None:
+    """Write `benchmark.parquet` and `items.parquet` of the checkpoints into `out`; what a killed run evaluated is kept.
+
+    Only items that `validation_items` (the folder `items`) lists in that set are asked.
+    """
+    from automixer_assets.benchmark.items import only_listed
     from automixer_assets.benchmark.runner import evaluate_checkpoints
     from automixer_assets.benchmark.tasks import load_tasks
 
-    tasks = load_tasks(
+    loaded = load_tasks(
         scope.settings.tasks,
         scope.automixer.resolve("."),
         item_set,
         cache=scope.automixer.resolve("cache/datasets"),
         seed=scope.settings.seed,
     )
+    tasks = only_listed(loaded, pl.read_parquet(items / "item_sets.parquet"))
     with scope.progress(len(checkpoints) * len(tasks), "evaluations") as progress:
         tables = evaluate_checkpoints(
             checkpoints,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,9 @@ from automixer_assets.corpus.inventory import read_texts, verify_sources
 from automixer_assets.corpus.shards import token_dtype, write_header
 from automixer_assets.lake import atomic_path
 from automixer_assets.proxy.tokenizer import encode_batch, end_of_document, load_tokenizer, tokenizer_digest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TOKENIZE_VERSION = "1"
 TEXTS_PER_CALL = 512
@@ -56,7 +60,7 @@ def tokenize_snapshot(
 
 
 def _tokenize_shard(
-    documents: pl.DataFrame, snapshot_folder: Path, tokenizer: object, end: int, dtype: str, stem: Path
+    documents: pl.DataFrame, snapshot_folder: Path, tokenizer: PreTrainedTokenizerBase, end: int, dtype: str, stem: Path
 ) -> None:
     """Write `<stem>.bin`, then `<stem>.parquet`: the table's presence says that the shard is whole."""
     lengths: list[int] = []
