@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import dagster as dg
 import polars as pl
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from automixer_assets import summary
 from automixer_assets.errors import AutomixerError
@@ -18,7 +17,7 @@ from automixer_assets.materialize import Materializer, Outcome
 from automixer_assets.microworld import SNAPSHOTS, write_microworld
 from automixer_assets.microworld.files import DOCUMENTS_PER_SNAPSHOT
 from automixer_assets.microworld.truth import planted_auc, teaching_share
-from automixer_assets.mixture.manifest import load_manifest
+from automixer_assets.mixture.manifest import Manifest, load_manifest
 from automixer_assets.partitions import SNAPSHOTS as SNAPSHOT_KEYS
 from automixer_assets.partitions import multi_key, register
 from automixer_assets.resources import Automixer
@@ -59,55 +58,64 @@ def run_demo(
 
 
 def print_results(automixer: Automixer, instance: dg.DagsterInstance, out: Console) -> None:
-    """The mixture and how it came about, for a person to read."""
+    """The mixtures and how they came about, for a person to read."""
     settings = automixer.settings()
-    mixture = settings.mixture(MIXTURE)
-    proxy = settings.recipe(mixture.recipe).proxy
-    benchmark = _table(automixer, instance, f"{proxy}/benchmark_table", None, "benchmark.parquet")
-    selected = _artifact(automixer, instance, "selected_checkpoints", mixture.recipe).path
-    manifest = load_manifest(_artifact(automixer, instance, "weight_manifest", MIXTURE).path / "manifest.json")
-    out.print(summary.benchmark_panel(benchmark))
-    out.print(
-        summary.selected_panel(
-            pl.read_parquet(selected / "selected.parquet"), pl.read_parquet(selected / "assignments.parquet")
-        )
-    )
-    for part in summary.manifest_tables(manifest):
-        out.print(part)
-    truth = pl.read_parquet(automixer.resolve(FOLDER) / "truth" / "documents.parquet")
-    out.print(_recovery(automixer, instance, mixture.recipe, manifest.snapshots, truth))
+    proxy = settings.recipe(settings.mixture(MIXTURE).recipe).proxy
+    benchmark = _artifact(automixer, instance, f"{proxy}/benchmark_table", None).path / "benchmark.parquet"
+    out.print(summary.benchmark_panel(pl.read_parquet(benchmark)))
+    influential = [
+        name for name, mixture in settings.mixtures.items() if settings.recipe(mixture.recipe).scorer == "influence"
+    ]
+    for name in influential:
+        selected = _artifact(automixer, instance, "selected_checkpoints", settings.mixture(name).recipe).path
+        tables = [pl.read_parquet(selected / f"{table}.parquet") for table in ("selected", "assignments")]
+        out.print(summary.selected_panel(settings.mixture(name).recipe, *tables))
+    for name in influential:
+        for part in summary.manifest_tables(_manifest(automixer, instance, name)):
+            out.print(part)
+    out.print(_recovery(automixer, instance, influential))
     if settings.targets is not None:
-        comparison = _table(automixer, instance, "comparison_table", None, "comparison.parquet")
-        out.print(summary.comparison_panel(comparison, settings.targets.baseline))
+        comparison = _artifact(automixer, instance, "comparison_table", None).path / "comparison.parquet"
+        out.print(summary.comparison_panel(pl.read_parquet(comparison), settings.targets.baseline))
 
 
-def _recovery(
-    automixer: Automixer, instance: dg.DagsterInstance, recipe: str, snapshots: Sequence[str], truth: pl.DataFrame
-):
+def _recovery(automixer: Automixer, instance: dg.DagsterInstance, mixtures: Sequence[str]) -> RenderableType:
     """How well utility finds the planted documents; the truth is read here, never by the pipeline."""
-    grouped = _artifact(automixer, instance, "grouped_shards", MIXTURE)
-    utilities = pl.concat(
-        pl.read_parquet(
-            _artifact(automixer, instance, "joint_influence", multi_key(recipe=recipe, snapshot=snapshot)).path
-            / "shard-*.parquet",
-            columns=["doc_id", "joint_utility"],
-        ).select(pl.lit(snapshot).alias("snapshot"), "doc_id", utility="joint_utility")
-        for snapshot in snapshots
-    )
-    groups = {folder.name: _doc_ids(folder) for folder in sorted((grouped.path / "groups").iterdir())}
-    known = truth.filter(pl.col("snapshot").is_in(list(snapshots)))
+    truth = pl.read_parquet(automixer.resolve(FOLDER) / "truth" / "documents.parquet")
+    known = truth.filter(pl.col("snapshot").is_in(_manifest(automixer, instance, mixtures[0]).snapshots))
+    aucs = {name: planted_auc(known, _joint_utilities(automixer, instance, name)) for name in mixtures}
+    kept = {
+        name: teaching_share(known, _doc_ids(_artifact(automixer, instance, "grouped_shards", name))).documents
+        for name in mixtures
+    }
     return summary.recovery_panel(
-        planted_auc(known, utilities),
-        corpus_share=teaching_share(known, known["doc_id"].to_list()).documents,
-        group_shares={
-            "all groups, repeats counted": teaching_share(known, [i for ids in groups.values() for i in ids]).documents,
-            **{name: teaching_share(known, ids).documents for name, ids in groups.items()},
-        },
+        aucs, corpus_share=teaching_share(known, known["doc_id"].to_list()).documents, kept_shares=kept
     )
 
 
-def _doc_ids(group: Path) -> list[str]:
-    return pl.scan_parquet(group / "*" / "*.parquet").select("doc_id").collect()["doc_id"].to_list()
+def _joint_utilities(automixer: Automixer, instance: dg.DagsterInstance, mixture: str) -> pl.DataFrame:
+    """snapshot, doc_id, utility of every document that the mixture chose from."""
+    recipe = automixer.settings().mixture(mixture).recipe
+    folders = {
+        snapshot: _artifact(automixer, instance, "joint_influence", multi_key(recipe=recipe, snapshot=snapshot)).path
+        for snapshot in _manifest(automixer, instance, mixture).snapshots
+    }
+    return pl.concat(
+        pl.read_parquet(folder / "shard-*.parquet", columns=["doc_id", "joint_utility"]).select(
+            pl.lit(snapshot).alias("snapshot"), "doc_id", utility="joint_utility"
+        )
+        for snapshot, folder in folders.items()
+    )
+
+
+def _doc_ids(grouped: Artifact) -> list[str]:
+    """The documents of all groups; one that stands in several groups is listed as often."""
+    selections = grouped.path / "groups" / "*" / "*" / "*.parquet"
+    return pl.scan_parquet(selections).select("doc_id").collect()["doc_id"].to_list()
+
+
+def _manifest(automixer: Automixer, instance: dg.DagsterInstance, mixture: str) -> Manifest:
+    return load_manifest(_artifact(automixer, instance, "weight_manifest", mixture).path / "manifest.json")
 
 
 def _artifact(automixer: Automixer, instance: dg.DagsterInstance, asset: str, partition: str | None) -> Artifact:
@@ -115,12 +123,6 @@ def _artifact(automixer: Automixer, instance: dg.DagsterInstance, asset: str, pa
     if found is None:
         raise AutomixerError(f"{asset} was not materialised: run `automixer demo` again")
     return automixer.lake().open(found.pin.uri)
-
-
-def _table(
-    automixer: Automixer, instance: dg.DagsterInstance, asset: str, partition: str | None, name: str
-) -> pl.DataFrame:
-    return pl.read_parquet(_artifact(automixer, instance, asset, partition).path / name)
 
 
 def _print_closing(out: Console, outcomes: Sequence[Outcome], seconds: float, all_arrived: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 from collections.abc import Mapping, Sequence
 
 import polars as pl
@@ -33,9 +32,11 @@ def frame_table(frame: pl.DataFrame, title: str, caption: str = "") -> Renderabl
 
 def short_tasks(tasks: Sequence[str]) -> dict[str, str]:
     """Task names without the words that all of them begin with."""
-    prefix = os.path.commonprefix(list(tasks)) if len(tasks) > 1 else ""
-    cut = prefix.rfind("_") + 1
-    return {task: task[cut:] for task in tasks}
+    words = [task.split("_") for task in tasks]
+    common = 0
+    while len(words) > 1 and all(len(each) > common + 1 and each[common] == words[0][common] for each in words):
+        common += 1
+    return {task: "_".join(each[common:]) for task, each in zip(tasks, words, strict=True)}
 
 
 def benchmark_panel(benchmark: pl.DataFrame) -> RenderableType:
@@ -49,14 +50,16 @@ def benchmark_panel(benchmark: pl.DataFrame) -> RenderableType:
     )
 
 
-def selected_panel(selected: pl.DataFrame, assignments: pl.DataFrame) -> RenderableType:
+def selected_panel(recipe: str, selected: pl.DataFrame, assignments: pl.DataFrame) -> RenderableType:
     """The selected checkpoints, what they are best for, and which tasks had no clear best step."""
     names = short_tasks(assignments["task"].to_list())
     flagged = [names[task] for task in assignments.filter(pl.col("above_chance").not_())["task"]]
     note = f"never above chance + 2 stderr, so chosen by gold-answer NLL: {', '.join(flagged)}" if flagged else ""
     tasks = pl.col("tasks").list.eval(pl.element().replace(names))
     return frame_table(
-        selected.select("checkpoint", "progress", "alpha", tasks.alias("best for")), "Selected checkpoints", note
+        selected.select("checkpoint", "progress", "alpha", tasks.alias("best for")),
+        f"Checkpoints of recipe {recipe}",
+        note,
     )
 
 
@@ -72,17 +75,20 @@ def manifest_tables(manifest: Manifest) -> Sequence[RenderableType]:
     return [frame_table(manifest_groups(manifest).drop("alpha", "tasks"), title, note)]
 
 
-def recovery_panel(auc: pl.DataFrame, *, corpus_share: float, group_shares: Mapping[str, float]) -> RenderableType:
-    """Retrieval of planted documents: how often one that teaches ranks above one that does not."""
-    skills = [task for task in auc["task"] if task != "overall"]
-    frame = auc.select(
-        pl.col("task").replace(short_tasks(skills)).alias("planted documents of"),
-        pl.col("auc").round(3).alias("AUC of joint utility"),
-        pl.col("n_planted").alias("planted"),
-        pl.col("n_other").alias("teaching nothing"),
+def recovery_panel(
+    aucs: Mapping[str, pl.DataFrame], *, corpus_share: float, kept_shares: Mapping[str, float]
+) -> RenderableType:
+    """Retrieval of planted documents per mixture: how often one that teaches ranks above one that does not."""
+    first = next(iter(aucs.values()))
+    names = short_tasks([task for task in first["task"] if task != "overall"])
+    frame = first.select(
+        pl.col("task").replace(names).alias("planted documents of"), pl.col("n_planted").alias("planted")
     )
-    groups = ", ".join(f"{share:.1%} of {group}" for group, share in group_shares.items())
-    note = f"documents that teach a skill: {corpus_share:.1%} of the corpus; {groups}"
+    frame = frame.with_columns(
+        *(auc["auc"].round(3).alias(f"AUC, joint utility of {name}") for name, auc in aucs.items())
+    )
+    kept = ", ".join(f"{share:.1%} of the groups of {name}" for name, share in kept_shares.items())
+    note = f"documents that teach a skill: {corpus_share:.1%} of the corpus, {kept} (a document counts once per group)"
     return frame_table(frame, "Does utility find what was planted?", note)
 
 
