@@ -1,40 +1,55 @@
 # Every target sets up what it needs; `make help` lists them. No make? See "Without make" in README.md.
-SHELL := /bin/bash
-PYTHON ?= python3
-VENV := .venv
+# PYTHON=, VENV=, PORT=, ARGS= and AUTOMIXER_STATE= can be given to any target; ARGS goes to the command it runs.
+VENV ?= .venv
 BIN := $(VENV)/bin
-export AUTOMIXER_STATE ?= $(CURDIR)/.automixer
-export DAGSTER_HOME ?= $(CURDIR)
-export OMP_NUM_THREADS ?= 1
-export OMP_WAIT_POLICY ?= PASSIVE
-export TOKENIZERS_PARALLELISM ?= false
 PORT ?= 3000
+DAGSTER_HOME ?= $(CURDIR)
+OMP_NUM_THREADS ?= 1
+OMP_WAIT_POLICY ?= PASSIVE
+TOKENIZERS_PARALLELISM ?= false
+# Absolute, because Dagster's processes run in other folders; only the first word is looked at, as paths may hold spaces.
+STATE := $(or $(AUTOMIXER_STATE),.automixer)
+override AUTOMIXER_STATE := $(if $(filter /%,$(firstword $(STATE))),$(STATE),$(CURDIR)/$(STATE))
+export AUTOMIXER_STATE DAGSTER_HOME OMP_NUM_THREADS OMP_WAIT_POLICY TOKENIZERS_PARALLELISM
+LINEAGE := assets/weight_manifest?view=lineage&lineageScope=upstream&lineageDepth=20
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check dev bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 setup: ## create .venv and install the pinned packages (nothing to do when they are there)
-	@PYTHON="$(PYTHON)" bash scripts/setup.sh $(VENV)
+	@PYTHON="$(PYTHON)" bash scripts/setup.sh "$(VENV)"
 
 demo: setup ## the whole pipeline on the embedded micro-world; prints the mixture and how to open the UI
-	@$(BIN)/automixer demo
+	@"$(BIN)/automixer" demo $(ARGS)
 
-test: setup ## the tests
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+test: setup ## the tests; one of them: make test ARGS="-k lake"
+	@HF_HUB_OFFLINE=1 "$(BIN)/python" -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: setup ## ruff and pyright
-	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/pyright
+	@"$(BIN)/ruff" format --check . && "$(BIN)/ruff" check . && "$(BIN)/pyright"
 
-dev: setup ## the Dagster UI on http://localhost:3000, at the lineage of the weight manifest
-	@$(BIN)/automixer sync
-	@echo "Dagster UI: http://localhost:$(PORT)/asset-groups  (lineage: http://localhost:$(PORT)/assets/weight_manifest?view=lineage&lineageScope=upstream)"
-	@$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p $(PORT)
+dev: setup ## the Dagster UI, at the lineage of the weight manifest; another port: make dev PORT=3001
+	@"$(BIN)/python" -c 'import socket; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); \
+	s.bind(("127.0.0.1", $(PORT)))' 2>/dev/null || \
+	{ echo "dev: port $(PORT) is taken: name a free one, e.g. make dev PORT=3001" >&2; exit 1; }
+	@"$(BIN)/automixer" sync
+	@echo "In ten seconds, the lineage of the weight manifest (Ctrl-C ends it): http://localhost:$(PORT)/$(LINEAGE)"
+	@exec "$(BIN)/dagster" dev -w workspace.yaml -h 127.0.0.1 -p $(PORT) $(ARGS)
 
 bench: setup ## the benchmarks; see benchmarks/README.md
-	@$(BIN)/python -m benchmarks
+	@"$(BIN)/python" -m benchmarks $(ARGS)
 
-clean: ## delete .venv and everything materialised
-	rm -rf $(VENV) $(AUTOMIXER_STATE)
+clean: ## delete .venv and everything materialised (state outside this folder: only with FORCE=1)
+	@repo=$$(pwd -P); state=$$(cd "$$AUTOMIXER_STATE" 2>/dev/null && pwd -P); \
+	if [ -n "$$state" ]; then \
+	  case "$$repo/" in "$${state%/}"/*) \
+	    echo "clean: AUTOMIXER_STATE=$$state holds this checkout itself: delete by hand what is not needed" >&2; exit 1 ;; esac; \
+	  case "$$state/$(FORCE)" in "$$repo"/*|*/1) ;; *) \
+	    echo "clean: AUTOMIXER_STATE=$$state is outside this checkout: to delete it all the same, make clean FORCE=1" >&2; \
+	    exit 1 ;; esac; \
+	  rm -rf "$$state" "$$AUTOMIXER_STATE"; \
+	fi; \
+	rm -rf "$(VENV)"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from automixer_assets.errors import AutomixerError
+from automixer_assets.errors import ConfigurationError
 from automixer_assets.lake import Lake
 from automixer_assets.mixture.manifest import Manifest, load_manifest
 
@@ -53,22 +53,24 @@ def find_manifest(instance: dg.DagsterInstance, lake: Lake, name: str) -> Manife
     """The manifest of `NAME` (the latest) or `NAME@digest` (any unambiguous prefix of the digest).
 
     Raises:
-        AutomixerError: no such mixture or digest.
+        ConfigurationError: no such mixture or digest.
     """
     mixture, _, digest = name.partition("@")
     known = list(versions(instance, mixture))
     if not known:
         others = sorted({version.mixture for version in versions(instance)})
         hint = f"there are: {', '.join(others)}" if others else "none was made yet"
-        raise AutomixerError(
-            f"no mixture {mixture!r} was made ({hint}): run `automixer materialize +weight_manifest --partition {mixture}`"
+        raise ConfigurationError(
+            f"no mixture {mixture!r} was made ({hint}): define it under `mixtures:` in the settings, then run "
+            "`automixer materialize +weight_manifest`"
         )
     matching = [version for version in known if version.digest.startswith(digest)]
     if not matching:
         digests = ", ".join(sorted({version.digest[:12] for version in known}))
-        raise AutomixerError(f"mixture {mixture!r} has no version {digest!r}; its versions are: {digests}")
+        raise ConfigurationError(f"mixture {mixture!r} has no version {digest!r}; its versions are: {digests}")
     if digest and len({version.digest for version in matching}) > 1:
-        raise AutomixerError(f"{name!r} matches several versions of {mixture!r}: give more of the digest")
+        digests = ", ".join(sorted({version.digest[: len(digest) + 8] for version in matching}))
+        raise ConfigurationError(f"{name!r} matches several versions of {mixture!r}: give more of one of {digests}")
     return load_manifest(lake.open(matching[0].uri).path / "manifest.json")
 
 

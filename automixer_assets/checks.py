@@ -6,6 +6,7 @@ import json
 import math
 from fractions import Fraction
 
+import numpy as np
 import polars as pl
 
 from automixer_assets.corpus.shards import open_tokenized
@@ -26,8 +27,11 @@ def check_tokens(artifact: Artifact) -> CheckOutcome:
     for shard in open_tokenized(artifact.path).shards:
         documents = shard.documents
         expected = (documents["n_tokens"].cum_sum() - documents["n_tokens"]).to_list()
-        if documents["offset"].to_list() != expected or int(documents["n_tokens"].sum()) != len(shard.tokens):
-            return CheckOutcome(False, f"{shard.name}: offsets do not cover its {len(shard.tokens):,} tokens")
+        n_bytes = int(documents["n_tokens"].sum()) * np.dtype(shard.dtype).itemsize
+        if documents["offset"].to_list() != expected or n_bytes != shard.tokens_path.stat().st_size:
+            return CheckOutcome(
+                False, f"{shard.name}: offsets and lengths do not cover {shard.tokens_path.name} exactly"
+            )
     return CheckOutcome(True, "every document's ids lie where its row says")
 
 
@@ -42,15 +46,13 @@ def check_disjoint(artifact: Artifact) -> CheckOutcome:
 def check_loss(artifact: Artifact) -> CheckOutcome:
     loss = pl.read_parquet(artifact.path / "training.parquet")["loss"]
     first, last = float(loss[0]), number(loss.tail(max(1, loss.len() // 20)).mean())
-    finite = bool(loss.is_finite().all())
+    finite = bool(loss.is_finite().fill_null(False).all())
     return CheckOutcome(finite and last < first, f"loss went from {first:.3f} to {last:.3f}")
 
 
 def check_results(artifact: Artifact) -> CheckOutcome:
     table = pl.read_parquet(artifact.path / "benchmark.parquet")
-    complete = table.height == table["checkpoint"].n_unique() * table["task"].n_unique()
-    finite = bool(table.select(pl.all_horizontal(pl.col("acc", "gold_nll").is_finite()).all()).item())
-    return CheckOutcome(complete and finite, f"{table.height} results, all finite: {finite}")
+    return _complete_and_finite(table, "checkpoint")
 
 
 def check_finite(artifact: Artifact) -> CheckOutcome:
@@ -75,7 +77,7 @@ def check_joint(artifact: Artifact) -> CheckOutcome:
         joint.select(
             pl.len(),
             pl.col("doc_id").n_unique().alias("distinct"),
-            pl.col("joint_utility").is_finite().all().alias("finite"),
+            pl.col("joint_utility").is_finite().fill_null(False).all().alias("finite"),
         )
         .collect()
         .row(0)
@@ -103,13 +105,17 @@ def check_schema(artifact: Artifact) -> CheckOutcome:
 
 
 def check_weights(artifact: Artifact) -> CheckOutcome:
-    weights = [group["weight"] for group in json.loads((artifact.path / "manifest.json").read_text())["groups"]]
+    document = json.loads((artifact.path / "manifest.json").read_text())  # not load_manifest, which would refuse it
+    weights = [group.get("weight", math.nan) for group in document.get("groups", [])]
     total = math.fsum(weights)
     return CheckOutcome(abs(total - 1) < 1e-9 and min(weights) >= 0, f"sum of weights {total:.12f}")
 
 
 def check_budget(artifact: Artifact) -> CheckOutcome:
-    manifest = load_manifest(artifact.path / "manifest.json")
+    try:
+        manifest = load_manifest(artifact.path / "manifest.json")
+    except AutomixerError as error:
+        return CheckOutcome(False, str(error))
     allocated = sum(group.allocated_tokens for group in manifest.groups)
     return CheckOutcome(
         allocated + manifest.shortfall == manifest.token_budget,
@@ -119,9 +125,19 @@ def check_budget(artifact: Artifact) -> CheckOutcome:
 
 def check_targets(artifact: Artifact) -> CheckOutcome:
     benchmark = pl.read_parquet(artifact.path / "benchmark.parquet")
-    complete = benchmark.height == benchmark["seed"].n_unique() * benchmark["task"].n_unique()
-    finite = bool(benchmark.select(pl.all_horizontal(pl.col("acc", "gold_nll").is_finite()).all()).item())
-    return CheckOutcome(complete and finite, f"{benchmark.height} results, all finite: {finite}")
+    return _complete_and_finite(benchmark, "seed")
+
+
+def _complete_and_finite(results: pl.DataFrame, by: str) -> CheckOutcome:
+    """One result per `by` and task; null counts as not finite."""
+    expected = results[by].n_unique() * results["task"].n_unique()
+    found = results.select(by, "task").n_unique()
+    values = pl.col("acc", "gold_nll").is_finite().fill_null(False)
+    finite = bool(results.select(pl.all_horizontal(values).all()).item())
+    return CheckOutcome(
+        found == results.height == expected and finite,
+        f"{found} of {expected} results in {results.height} rows, all finite: {finite}",
+    )
 
 
 def check_comparison(artifact: Artifact) -> CheckOutcome:

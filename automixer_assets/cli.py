@@ -15,7 +15,7 @@ import typer
 import yaml
 from rich.console import Console
 
-from automixer_assets.errors import AutomixerError
+from automixer_assets.errors import AutomixerError, ConfigurationError
 from automixer_assets.resources import Automixer, prepare_environment, state_folder
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -47,10 +47,6 @@ def main() -> None:
     except KeyboardInterrupt:
         errors.print("interrupted; finished parts are kept, run the same command again to go on")
         sys.exit(130)
-
-
-class ConfigurationError(AutomixerError):
-    """Bad settings or bad usage: exit code 2."""
 
 
 @app.command()

@@ -6,3 +6,7 @@ Its message is one sentence that names the file, row or key and the remedy. Prog
 
 class AutomixerError(Exception):
     """Something the user can mend; the message says what, where, and what to do."""
+
+
+class ConfigurationError(AutomixerError):
+    """Bad settings or bad usage, seen before anything ran: the command line's exit code 2."""

@@ -27,6 +27,7 @@ SCRATCH = "_scratch"
 """A subfolder of the working folder for resumable intermediate state; removed before publishing."""
 DIGEST_LENGTH = 32
 MINIMUM_FREE_BYTES = 64 * 2**20
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Lake:
         artifact = self.find(kind, digest)
         if artifact is None:
             raise AutomixerError(
-                f"{self.root / uri} is missing or incomplete: restore it from a copy of the lake, or materialise {kind} again"
+                f"{self.root / uri} is missing or incomplete: "
+                f"restore it from a copy of the lake, or materialise {kind} again"
             )
         missing = [name for name in artifact.files if not (artifact.path / name).exists()]
         if missing:
@@ -182,14 +184,16 @@ def sync_tree(folder: Path) -> None:
 
 @contextlib.contextmanager
 def disk_full_is_said(folder: Path) -> Iterator[None]:
-    """Turn ENOSPC from whatever library met it into one sentence."""
+    """Turn a full disk, in the words of whatever library met it, into one sentence."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:  # polars, DuckDB and safetensors raise errors of their own, without errno
+        full = getattr(error, "errno", None) in DISK_FULL or any(os.strerror(code) in str(error) for code in DISK_FULL)
+        if not full:
             raise
         raise AutomixerError(
-            f"no disk space left while writing {folder}: free some (or move AUTOMIXER_STATE to a larger disk) and run again"
+            f"no disk space left while writing {folder}: "
+            "free some (or move AUTOMIXER_STATE to a larger disk) and run again"
         ) from error
 
 
@@ -197,7 +201,8 @@ def _require_space(folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < MINIMUM_FREE_BYTES:
         raise AutomixerError(
-            f"only {free // 2**20} MiB of disk space left at {folder}: free some (or move AUTOMIXER_STATE to a larger disk)"
+            f"only {free // 2**20} MiB of disk space left at {folder}: "
+            "free some (or move AUTOMIXER_STATE to a larger disk)"
         )
 
 
@@ -219,7 +224,8 @@ def _exclusive(lock: Path, what: str) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise AutomixerError(
-                f"{what} is being written by process {file.read().strip() or '(unknown)'}: wait for that run or cancel it, then run again"
+                f"{what} is being written by process {file.read().strip() or '(unknown)'}: "
+                "wait for that run or cancel it, then run again"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))

@@ -77,17 +77,22 @@ class Scope:
     @property
     def key(self) -> str:
         """The key of an asset with one partition dimension."""
-        if self.partition_key is None:
-            raise AutomixerError(f"{self.asset} is partitioned: choose a partition (`--partition KEY`)")
-        for part in self.partition_key.split("|"):
-            require_valid_key(part)
-        return self.partition_key
+        key = self._chosen_partition()
+        require_valid_key(key)
+        return key
 
     @property
     def keys(self) -> tuple[str, str]:
         """Both keys of a two-dimensional partition, in alphabetical order of dimension name."""
-        first, _, second = self.key.partition("|")
+        first, _, second = self._chosen_partition().partition("|")
+        require_valid_key(first)
+        require_valid_key(second)
         return first, second
+
+    def _chosen_partition(self) -> str:
+        if self.partition_key is None:
+            raise AutomixerError(f"{self.asset} is partitioned: choose a partition (`--partition KEY`)")
+        return self.partition_key
 
     def pin(self, asset: str, partition: str | None = None) -> Artifact:
         """Record and open the latest materialisation of an upstream asset."""

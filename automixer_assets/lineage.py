@@ -114,7 +114,7 @@ def require_consistent(instance: dg.DagsterInstance, pins: Sequence[Pin], reader
             raise AutomixerError(
                 f"{reader} would mix two versions of {pin.name}: {older.name} was made from an older one than "
                 f"{(other_via if older is via else via).name}; materialise what lies between them again "
-                f"(`automixer materialize '+{older.asset}'`)"
+                f"(`automixer materialize +{older.asset}`)"
             )
         if pin.storage_id not in visited:
             visited.add(pin.storage_id)

@@ -1,10 +1,11 @@
 """Materialise assets in this process, in topological order, skipping what is current.
 
-The same assets, runs and events as from the UI; only the process differs (one for everything, so imports are paid once).
+The same assets, runs and events as from the UI; only the process differs: one for everything, so imports are paid once.
 """
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import dagster as dg
 
 from automixer_assets.assets import all_assets
 from automixer_assets.definitions import build_defs
-from automixer_assets.errors import AutomixerError
+from automixer_assets.errors import AutomixerError, ConfigurationError
 from automixer_assets.lake_asset import LakeAsset, by_name
 from automixer_assets.lineage import asset_name
 from automixer_assets.partitions import register_settings_keys
@@ -61,7 +62,8 @@ class Materializer:
         """Materialise a selection (Dagster's syntax, e.g. `+weight_manifest`); `partition` limits one dimension or all.
 
         Raises:
-            AutomixerError: unknown selection or partition, or the first step that failed, in its own words.
+            ConfigurationError: unknown selection or partition.
+            AutomixerError: the first step that failed, in its own words.
         """
         names = self._select(selection)
         outcomes = []
@@ -69,8 +71,10 @@ class Materializer:
             for step in self._steps(self.assets[name], partition):
                 outcomes.append(self._run_step(step, force))
         if not outcomes:
-            raise AutomixerError(
-                f"nothing to materialise: {selection!r} has no registered partition{f' {partition!r}' if partition else ''}"
+            named = f" {partition!r}" if partition else ""
+            raise ConfigurationError(
+                f"nothing to materialise: {selection!r} has no registered partition{named}; "
+                "register snapshots with `automixer snapshot add KEY`, name recipes and mixtures in the settings"
             )
         return outcomes
 
@@ -90,12 +94,15 @@ class Materializer:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", dg.BetaWarning)
-                chosen = dg.AssetSelection.from_string(selection).resolve(graph)
-        except Exception as error:
-            raise AutomixerError(f"selection {selection!r} is not understood: {error}") from None
+                chosen = dg.AssetSelection.from_string(_spelled_out(selection)).resolve(graph)
+        except Exception:
+            raise ConfigurationError(
+                f"selection {selection!r} is not understood: name an asset, +NAME with all that it needs, NAME+ with "
+                "all that needs it, or use Dagster's selection syntax (key:NAME or group:NAME, and, or, not)"
+            ) from None
         ordered = [name for name in self._ordered if dg.AssetKey.from_user_string(name) in chosen]
         if not ordered:
-            raise AutomixerError(f"selection {selection!r} matches no asset; there are: {', '.join(self.assets)}")
+            raise ConfigurationError(f"selection {selection!r} matches no asset; there are: {', '.join(self.assets)}")
         return ordered
 
     def _steps(self, asset: LakeAsset, partition: str | None) -> Iterator[Step]:
@@ -124,6 +131,12 @@ class Materializer:
         if not result.success:
             raise AutomixerError(_failure(step, result))
         return Outcome(step.name, ran=True, seconds=time.monotonic() - started)
+
+
+def _spelled_out(selection: str) -> str:
+    """`+NAME` as Dagster's UI reads it, all upstream; its parser would take the plain form for one layer only."""
+    plain = re.fullmatch(r"(\+?)([\w./-]+)(\+?)", selection.strip())
+    return f'{plain[1]}key:"{plain[2]}"{plain[3]}' if plain else selection
 
 
 def applies(asset: str, partition: str, automixer: Automixer) -> bool:

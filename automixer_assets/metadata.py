@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +31,16 @@ def table(frame: pl.DataFrame) -> dg.TableMetadataValue:
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:
-    """A curve in one line of text, for where a plot is a click away: averages of `width` stretches, low to high."""
+    """A curve in one line of text, for where a plot is a click away: averages of `width` stretches, low to high.
+
+    A stretch with a value that is null, NaN or infinite is a gap.
+    """
     stretches = [values[i * len(values) // width : (i + 1) * len(values) // width] for i in range(width)]
-    means = [sum(part) / len(part) for part in stretches if len(part)]
-    low, high = min(means), max(means)
-    return "".join(BLOCKS[round((mean - low) / ((high - low) or 1) * (len(BLOCKS) - 1))] for mean in means)
+    means = [sum(number(value) for value in part) / len(part) for part in stretches if len(part)]
+    finite = [mean for mean in means if math.isfinite(mean)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    scale = (len(BLOCKS) - 1) / ((high - low) or 1)
+    return "".join(BLOCKS[round((mean - low) * scale)] if math.isfinite(mean) else " " for mean in means)
 
 
 def bar(share: float, width: int = 24) -> str:
@@ -66,18 +72,21 @@ def sample(files: str | list[str], columns: Sequence[str]) -> pl.DataFrame:
 
 
 def histogram(values: pl.Series, label: str, *, mark: float | None = None, note: str = "") -> dg.MarkdownMetadataValue:
-    """Distribution of a column between its 0.5th and 99.5th percentile, one value marked."""
+    """Distribution of a column between its 0.5th and 99.5th percentile, one value marked; finite values only."""
+    finite = values.filter(values.is_finite())
+    left_out = values.len() - finite.len()
+    label += f" ({left_out:,} not finite, left out)" if left_out else ""
 
     def draw(axes: Axes) -> None:
-        low, high = (values.quantile(q, "nearest") for q in (0.005, 0.995))
+        axes.set_xlabel(label)
+        axes.set_ylabel("documents")
+        low, high = (finite.quantile(q, "nearest") for q in (0.005, 0.995))
         if low is None or high is None:
             return
-        axes.hist(values.to_numpy(), bins=70, range=(low, high) if low < high else None, color=PALETTE[0])
+        axes.hist(finite.to_numpy(), bins=70, range=(low, high) if low < high else None, color=PALETTE[0])
         if mark is not None:
             axes.axvline(mark, color=PALETTE[1], label=note)
             axes.legend(fontsize=8)
-        axes.set_xlabel(label)
-        axes.set_ylabel("documents")
 
     return plot(draw)
 

@@ -10,7 +10,7 @@ import re
 
 import dagster as dg
 
-from automixer_assets.errors import AutomixerError
+from automixer_assets.errors import ConfigurationError
 from automixer_assets.settings import KEY_PATTERN, Settings
 
 SNAPSHOTS = dg.DynamicPartitionsDefinition(name="snapshot")
@@ -34,9 +34,9 @@ def multi_key(**dimensions: str) -> str:
 
 
 def require_valid_key(key: str) -> None:
-    """Raise AutomixerError for a key that is no plain name: it becomes part of paths, columns and partition keys."""
-    if not re.match(KEY_PATTERN, key) or key.strip(".") == "":
-        raise AutomixerError(
+    """Raise ConfigurationError for a key that is no plain name: it becomes part of paths, columns, partition keys."""
+    if not re.fullmatch(KEY_PATTERN.strip("^$"), key) or key.strip(".") == "":  # `$` would let a final newline pass
+        raise ConfigurationError(
             f"key {key!r} is not allowed: use letters, digits, '.', '_' and '-' only (rename the folder or the setting)"
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from automixer_assets.errors import AutomixerError
+from automixer_assets.errors import ConfigurationError
 from automixer_assets.lake import Lake
 from automixer_assets.settings import Settings, load_settings
 
@@ -27,23 +27,39 @@ def config_path() -> Path:
 
 
 def prepare_environment(config: Path | None = None) -> None:
-    """Give Dagster its home and one torch thread per process, unless the user chose otherwise."""
+    """Give Dagster its home and one torch thread per process, unless the user chose otherwise.
+
+    Raises:
+        ConfigurationError: AUTOMIXER_STATE cannot be a folder, or there is no home for Dagster.
+    """
     if config is not None:
         os.environ["AUTOMIXER_CONFIG"] = str(config.absolute())
     state = state_folder()
-    state.mkdir(parents=True, exist_ok=True)
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the state folder {state} cannot be created ({error.strerror}): set AUTOMIXER_STATE to another one"
+        ) from None
     os.environ["AUTOMIXER_STATE"] = str(state)
-    os.environ.setdefault("DAGSTER_HOME", str(_dagster_home()))
+    os.environ["DAGSTER_HOME"] = str(_dagster_home())
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def _dagster_home() -> Path:
+    if chosen := os.environ.get("DAGSTER_HOME"):
+        if not (Path(chosen).is_absolute() and Path(chosen).is_dir()):
+            raise ConfigurationError(
+                f"DAGSTER_HOME {chosen!r} is not the absolute path of a folder: "
+                "correct it, or unset it to use the project's"
+            )
+        return Path(chosen)
     for folder in (Path.cwd(), PROJECT_ROOT):
         if (folder / "dagster.yaml").exists():
             return folder
-    raise AutomixerError("dagster.yaml was not found: run from the project's folder or set DAGSTER_HOME")
+    raise ConfigurationError("dagster.yaml was not found: run from the project's folder or set DAGSTER_HOME")
 
 
 class Automixer(dg.ConfigurableResource):

@@ -360,9 +360,10 @@ def _override(document: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
     section = document
     for depth, parent in enumerate(parents):
-        section = section.setdefault(parent, {})
-        if not isinstance(section, dict):
+        child = section.get(parent, {})
+        if not isinstance(child, dict):
             raise AutomixerError(f"cannot override {dotted!r}: {'.'.join(parents[: depth + 1])!r} is not a section")
+        section[parent] = section = dict(child)  # a copy: a YAML alias makes two sections one object
     section[last] = value
 
 

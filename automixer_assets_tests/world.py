@@ -30,6 +30,9 @@ NEW_SNAPSHOT = SNAPSHOTS[2]
 DOCUMENTS_PER_SNAPSHOT = 200
 N_DOCUMENTS = {"MW-2026-01": DOCUMENTS_PER_SNAPSHOT + 1, "MW-2026-02": DOCUMENTS_PER_SNAPSHOT}
 """One document more than the micro-world has, so that half of the union is no whole number."""
+MIXTURES = ("demo", "uniform")
+TARGET_STEPS = 20
+TOKEN_BUDGET = TARGET_STEPS * 4 * 64
 EXTRA_ID = "extra-document"
 REJECTED = ["duplicate_id", "empty_text", "missing_id", "null_text", "whitespace_text"]
 
@@ -146,10 +149,12 @@ def tiny_settings() -> dict[str, Any]:
     }
     settings["targets"] |= {
         "architecture": architecture,
-        "training": {**training, "steps": 20, "resume_every": 8},
+        "training": {**training, "steps": TARGET_STEPS, "resume_every": 8},
     }
-    for mixture in settings["mixtures"].values():
-        mixture["token_budget"] = 20 * 4 * 64
+    settings["targets"]["mixtures"] = ["demo"]
+    settings["mixtures"] = {name: settings["mixtures"][name] | {"token_budget": TOKEN_BUDGET} for name in MIXTURES}
+    settings["recipes"] = {name: settings["recipes"][name] for name in MIXTURES}
+    settings["recipes"]["demo"]["early_checkpoint"] = True  # so short a run is best at its end on every task
     return settings
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
 
 from automixer_assets.checks import check_disjoint, check_tokens, check_unique_documents
-from automixer_assets.corpus.inventory import INVENTORY_VERSION, read_texts, source_files, take_inventory
+from automixer_assets.corpus.inventory import (
+    INVENTORY_VERSION,
+    read_texts,
+    source_files,
+    take_inventory,
+    verify_sources,
+)
 from automixer_assets.corpus.reference import write_reference_sample
 from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.corpus.tokenize import TOKENIZE_VERSION, tokenize_snapshot
@@ -112,23 +118,32 @@ def plan_tokenizer(scope: Scope) -> Build:
     if chosen.path is not None:
         source = scope.automixer.resolve(chosen.path)
         return scope.build(lambda out: _copy_tokenizer(source, out), show_tokenizer, settings=folder_digest(source))
-    inventories = {snapshot: scope.pin("snapshot_inventory", snapshot) for snapshot in chosen.snapshots}
-    folders = {snapshot: _snapshot_folder(scope, snapshot) for snapshot in inventories}
-
-    def texts():
-        remaining = chosen.max_documents
-        for snapshot, inventory in inventories.items():
-            for path in sorted((inventory.path / "documents").glob("*.parquet")):
-                documents = pl.read_parquet(path).head(remaining)
-                remaining -= documents.height
-                yield from read_texts(folders[snapshot], documents)
+    inventories = [
+        (scope.pin("snapshot_inventory", snapshot).path, _snapshot_folder(scope, snapshot))
+        for snapshot in chosen.snapshots
+    ]
 
     def write(out: Path) -> None:
         from automixer_assets.proxy.tokenizer import train_tokenizer
 
-        train_tokenizer(texts(), chosen.vocab_size, out)
+        train_tokenizer(_first_texts(inventories, chosen.max_documents), chosen.vocab_size, out)
 
     return scope.build(write, show_tokenizer, settings=chosen.model_dump())
+
+
+def _first_texts(inventories: Sequence[tuple[Path, Path]], limit: int) -> Iterator[str]:
+    """The first texts of inventoried snapshots, each source file compared with its inventory before it is read."""
+    for inventory, folder in inventories:
+        files, verified = pl.read_parquet(inventory / "files.parquet"), set()
+        for path in sorted((inventory / "documents").glob("*.parquet")):
+            documents = pl.read_parquet(path).head(limit)
+            if documents.is_empty():
+                return
+            limit -= documents.height
+            for name in set(documents["file"]) - verified:
+                verify_sources(folder, files.filter(pl.col("file") == name))
+                verified.add(name)
+            yield from read_texts(folder, documents)
 
 
 def plan_tokenized_corpus(scope: Scope) -> Build:

@@ -35,6 +35,7 @@ CARRIED_COLUMNS: dict[str, pa.DataType] = {
     "licence": pa.string(),
 }
 """Source columns that travel with every document; absent ones are null."""
+NUMBER_COLUMNS = {name: type_ for name, type_ in CARRIED_COLUMNS.items() if not pa.types.is_string(type_)}
 
 DOCUMENT_SCHEMA = pa.schema(
     [
@@ -104,9 +105,12 @@ def source_files(snapshot_folder: Path) -> list[SourceFile]:
     """
     if not snapshot_folder.is_dir():
         raise AutomixerError(f"snapshot folder {snapshot_folder} does not exist: create it or correct corpus.directory")
-    paths = sorted(path for path in snapshot_folder.rglob("*.parquet") if not path.name.startswith((".", "_")))
+    paths = sorted(path for path in snapshot_folder.rglob("*.parquet") if path.is_file())
+    paths = [path for path in paths if not _is_hidden(path.relative_to(snapshot_folder))]
     if not paths:
-        raise AutomixerError(f"snapshot {snapshot_folder} is empty: put its *.parquet files there or withdraw the key")
+        raise AutomixerError(
+            f"snapshot {snapshot_folder} holds no *.parquet file: put its files there or withdraw the key"
+        )
     return [_source_file(snapshot_folder, path) for path in paths]
 
 
@@ -118,8 +122,8 @@ def take_inventory(
     `on_progress(rows)` is called with the rows read since the last call.
 
     Raises:
-        AutomixerError: an empty snapshot, an unreadable file, a missing `text` or `id` column, no usable document,
-            or a file that changed while it was read.
+        AutomixerError: an empty snapshot, an unreadable file, a `text` or `id` column that is missing or no text, a
+            carried column of another kind, no usable document, or a file that changed while it was read.
     """
     files = source_files(snapshot_folder)
     duplicates = _duplicate_ids(files)
@@ -141,7 +145,6 @@ def take_inventory(
             shards.end_file()
             total_rows += n_rows
             file_rows.append(_file_row(file, n_rows, n_documents))
-            _refuse_changed(snapshot_folder, file)
     if shards.n_shards == 0:
         raise AutomixerError(
             f"snapshot {snapshot_folder} has no usable document: all of its "
@@ -158,7 +161,7 @@ def read_texts(snapshot_folder: Path, documents: pl.DataFrame) -> Iterator[str]:
     wanted = iter(documents["row"].to_list())
     target = next(wanted, None)
     first_row = 0
-    for batch in pq.ParquetFile(snapshot_folder / name).iter_batches(BATCH_ROWS, columns=["text"]):
+    for batch in _parquet_file(snapshot_folder / name).iter_batches(BATCH_ROWS, columns=["text"]):
         texts = batch.column(0)
         while target is not None and target < first_row + batch.num_rows:
             yield texts[target - first_row].as_py()
@@ -185,46 +188,113 @@ def _source_file(snapshot_folder: Path, path: Path) -> SourceFile:
     return SourceFile(path.relative_to(snapshot_folder).as_posix(), path, status.st_size, status.st_mtime_ns)
 
 
+def _parquet_file(path: Path) -> pq.ParquetFile:
+    """Without pre-buffering, which holds the chosen columns of the whole file in memory until the last batch."""
+    return pq.ParquetFile(path, pre_buffer=False)
+
+
 def _open(file: SourceFile) -> pq.ParquetFile:
+    """The file, its columns checked: `text` and `id` are texts, carried numbers are numbers."""
     try:
-        parquet = pq.ParquetFile(file.path)
-    except (pa.ArrowInvalid, OSError) as error:
+        parquet = _parquet_file(file.path)
+    except (pa.ArrowException, OSError) as error:
         raise _unreadable(file, error) from None
-    missing = [name for name in ("text", "id") if name not in parquet.schema_arrow.names]
-    if missing:
-        raise AutomixerError(
-            f"{file.path} has no column {missing[0]!r} (it has: {', '.join(parquet.schema_arrow.names)}): "
-            "rename the column that holds it or export the file again"
-        )
+    columns = {field.name: field.type for field in parquet.schema_arrow}
+    for name in ("text", "id"):
+        if name not in columns:
+            raise AutomixerError(
+                f"{file.path} has no column {name!r} (it has: {', '.join(columns)}): "
+                "rename the column that holds it or export the file again"
+            )
+        if not _is_text(columns[name]):
+            raise _wrong_type(file, name, columns[name], "text")
+    for name in NUMBER_COLUMNS.keys() & columns.keys():
+        if not _is_number(columns[name]):
+            raise _wrong_type(file, name, columns[name], "a number")
     return parquet
+
+
+def _is_hidden(path: Path) -> bool:
+    """Spark and others keep unfinished files below names such as `_temporary`."""
+    return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    if pa.types.is_dictionary(type_):
+        return _is_text(type_.value_type)
+    return pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null)
+    return any(is_kind(type_) for is_kind in kinds)
+
+
+def _wrong_type(file: SourceFile, column: str, type_: pa.DataType, expected: str) -> AutomixerError:
+    return AutomixerError(
+        f"{file.path}: column {column!r} is {type_}, not {expected}: convert or drop it and write the file again"
+    )
 
 
 def _batches(file: SourceFile) -> Iterator[pa.RecordBatch]:
     parquet = _open(file)
     columns = ["text", "id", *(name for name in CARRIED_COLUMNS if name in parquet.schema_arrow.names)]
     try:
-        yield from parquet.iter_batches(BATCH_ROWS, columns=columns)
-    except (pa.ArrowInvalid, OSError) as error:
+        for batch in parquet.iter_batches(BATCH_ROWS, columns=columns):
+            batch.validate(full=True)  # a text that is not UTF-8 is said here, not by whoever decodes it
+            yield _with_numbers(file, batch)
+    except (pa.ArrowException, OSError) as error:
         raise _unreadable(file, error) from None
 
 
+def _with_numbers(file: SourceFile, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Carried numbers in the table's types: other widths, decimals and whole floats are converted, never rounded."""
+    for index, name in enumerate(batch.schema.names):
+        if name in NUMBER_COLUMNS:
+            try:
+                numbers = batch.column(index).cast(NUMBER_COLUMNS[name])
+            except pa.ArrowInvalid as error:
+                raise AutomixerError(
+                    f"{file.path}: column {name!r} does not fit {NUMBER_COLUMNS[name]} ({_first_line(error)}): "
+                    "convert or drop it and write the file again"
+                ) from None
+            batch = batch.set_column(index, name, numbers)
+    return batch
+
+
 def _unreadable(file: SourceFile, error: Exception) -> AutomixerError:
-    reason = str(error).split("\n", maxsplit=1)[0]
-    return AutomixerError(f"{file.path} is not a readable Parquet file ({reason}): it may be truncated; fetch it again")
+    return AutomixerError(
+        f"{file.path} is not a readable Parquet file ({_first_line(error)}): "
+        "it may be truncated or damaged; fetch or export it again"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", maxsplit=1)[0].rstrip(".: ")
 
 
 def _duplicate_ids(files: list[SourceFile]) -> set[str]:
     """Ids that occur more than once. DuckDB aggregates them and spills, so memory is not bounded by the corpus."""
     for file in files:
         _open(file)
-    query = "SELECT id FROM read_parquet($files) WHERE id IS NOT NULL GROUP BY id HAVING count(*) > 1"
     try:
-        with duckdb.connect(":memory:") as connection:
-            rows = connection.execute(query, {"files": [str(file.path) for file in files]}).fetchall()
-    except duckdb.Error as error:
-        raise AutomixerError(
-            f"a Parquet file of {files[0].path.parent} cannot be read ({str(error).splitlines()[0]}): it may be truncated; fetch it again"
-        ) from None
+        return _repeated_ids(files)
+    except duckdb.Error:
+        for file in files:
+            try:
+                _repeated_ids([file])
+            except duckdb.Error as error:
+                raise _unreadable(file, error) from None
+        raise
+
+
+def _repeated_ids(files: list[SourceFile]) -> set[str]:
+    query = (
+        "SELECT id FROM read_parquet($files, hive_partitioning = false) "  # a folder `id=7` is no id of its rows
+        "WHERE id IS NOT NULL GROUP BY id HAVING count(*) > 1"
+    )
+    with duckdb.connect(":memory:") as connection:
+        rows = connection.execute(query, {"files": [str(file.path) for file in files]}).fetchall()
     return {row[0] for row in rows}
 
 
@@ -269,29 +339,24 @@ def _document(file: str, row: int, source: dict[str, object]) -> dict[str, objec
         "row": row,
         "content_hash": xxhash.xxh3_128_hexdigest(text.encode()),
         "n_characters": len(text),
-        **{name: _carried(source.get(name), type_) for name, type_ in CARRIED_COLUMNS.items()},
+        **{name: _carried(source.get(name), name) for name in CARRIED_COLUMNS},
     }
 
 
-def _carried(value: object, type_: pa.DataType) -> object:
-    """Dates may come as timestamps and counts as other integer widths; the table keeps one type per column."""
-    if value is None:
-        return None
-    return str(value) if pa.types.is_string(type_) else value
+def _carried(value: object, name: str) -> object:
+    """Dates may come as timestamps; the table keeps one type per column."""
+    return value if value is None or name in NUMBER_COLUMNS else str(value)
 
 
 def _file_row(file: SourceFile, n_rows: int, n_documents: int) -> dict[str, object]:
-    return {
-        "file": file.name,
-        "sha256": file_sha256(file.path),
-        "bytes": file.size,
-        "n_rows": n_rows,
-        "n_documents": n_documents,
-    }
-
-
-def _refuse_changed(snapshot_folder: Path, file: SourceFile) -> None:
-    if _source_file(snapshot_folder, file.path) != file:
+    """The file's row of `files.parquet`; AutomixerError when it changed while it was read."""
+    try:
+        sha256, status = file_sha256(file.path), file.path.stat()
+        unchanged = (status.st_size, status.st_mtime_ns) == (file.size, file.mtime_ns)
+    except FileNotFoundError:
+        sha256, unchanged = "", False
+    if not unchanged:
         raise AutomixerError(
             f"{file.path} changed while it was read: wait until the snapshot is complete, then run again"
         )
+    return {"file": file.name, "sha256": sha256, "bytes": file.size, "n_rows": n_rows, "n_documents": n_documents}

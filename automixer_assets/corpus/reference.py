@@ -30,7 +30,7 @@ def write_reference_sample(snapshots: Sequence[TokenizedSnapshot], *, documents:
         )
     shards = {(snapshot.snapshot, shard.name): shard for snapshot in snapshots for shard in snapshot.shards}
     token_ids = [
-        shards[snapshot, shard].document_tokens(row).astype(np.int32)
+        pl.Series(shards[snapshot, shard].document_tokens(row).astype(np.int32))  # arrays of one length make an Array
         for snapshot, shard, row in chosen.select("snapshot", "shard", "row").iter_rows()
     ]
     table = chosen.drop("key").with_columns(pl.Series("token_ids", token_ids, dtype=pl.List(pl.Int32)))

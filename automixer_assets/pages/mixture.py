@@ -118,11 +118,7 @@ def show_weight_manifest(artifact: Artifact) -> Metadata:
         "weights": metadata.plot(lambda axes: _draw_weights(axes, manifest)),
         "mixture": manifest.reference,
         "profile": manifest.profile,
-        "options that differ": metadata.table(
-            pl.DataFrame(
-                {"option": list(manifest.options), "value": [str(value) for value in manifest.options.values()]}
-            )
-        ),
+        "options that differ": ", ".join(f"{name}={value}" for name, value in manifest.options.items()) or "none",
         "token budget": manifest.token_budget,
         "shortfall": manifest.shortfall,
         "snapshots": ", ".join(manifest.snapshots),

@@ -1,0 +1,126 @@
+"""What exists: every asset with its place in the graph, loaded lightly, and settings that a run may override."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from automixer_assets.assets import all_assets
+from automixer_assets.definitions import build_defs
+from automixer_assets.resources import PROJECT_ROOT, Automixer
+from automixer_assets.settings import load_settings
+from automixer_assets_tests.world import DEMO_SETTINGS, N_DOCUMENTS, World
+
+HEAVY = ["torch", "transformers", "lm_eval", "datasets", "tokenizers", "matplotlib", "ray"]
+
+# asset: (group, dimensions of its partitions, what it reads)
+ASSETS: dict[str, tuple[str, str | None, set[str]]] = {
+    "snapshot_inventory": ("corpus", "snapshot", set()),
+    "tokenizer": ("corpus", None, {"snapshot_inventory"}),
+    "tokenized_corpus": ("corpus", "snapshot", {"snapshot_inventory", "tokenizer"}),
+    "validation_items": ("corpus", None, {"tokenizer"}),
+    "reference_sample": ("corpus", None, {"tokenized_corpus"}),
+    "demo/proxy_run": ("demo_simulation", None, {"tokenized_corpus", "tokenizer"}),
+    "demo/benchmark_table": ("demo_simulation", None, {"demo/proxy_run"}),
+    "demo/proxy_checkpoints": ("demo_simulation", "checkpoint_demo", {"demo/proxy_run"}),
+    "demo/influence_query": (
+        "demo_influence",
+        "checkpoint_demo",
+        {"demo/proxy_checkpoints", "validation_items", "reference_sample"},
+    ),
+    "demo/checkpoint_influence": (
+        "demo_influence",
+        "checkpoint_demo x snapshot",
+        {"demo/influence_query", "demo/proxy_checkpoints", "tokenized_corpus"},
+    ),
+    "selected_checkpoints": ("mixture", "recipe", {"demo/benchmark_table"}),
+    "joint_influence": (
+        "mixture",
+        "recipe x snapshot",
+        {"selected_checkpoints", "tokenized_corpus", "demo/checkpoint_influence", "demo/influence_query"},
+    ),
+    "grouped_shards": ("mixture", "mixture", {"joint_influence"}),
+    "weight_manifest": ("mixture", "mixture", {"grouped_shards", "selected_checkpoints", "tokenized_corpus"}),
+    "target_runs": ("evaluation", "mixture", {"weight_manifest", "tokenizer", "tokenized_corpus"}),
+    "comparison_table": ("evaluation", None, {"target_runs"}),
+}
+
+
+@pytest.fixture(scope="module")
+def definitions() -> dg.Definitions:
+    return build_defs(load_settings(DEMO_SETTINGS))
+
+
+def dimensions(definition: dg.PartitionsDefinition | None) -> str | None:
+    if isinstance(definition, dg.MultiPartitionsDefinition):
+        return " x ".join(str(dimensions(each.partitions_def)) for each in definition.partitions_defs)
+    assert definition is None or isinstance(definition, dg.DynamicPartitionsDefinition)
+    return None if definition is None else definition.name
+
+
+def test_the_graph_is_the_one_that_is_designed(definitions: dg.Definitions):
+    graph = definitions.resolve_asset_graph()
+    found = {
+        key.to_user_string(): (
+            graph.get(key).group_name,
+            dimensions(graph.get(key).partitions_def),
+            {parent.to_user_string() for parent in graph.get(key).parent_keys},
+        )
+        for key in graph.get_all_asset_keys()
+    }
+    assert found == ASSETS
+
+
+def test_every_asset_opens_its_description_with_the_question_it_answers(definitions: dg.Definitions):
+    graph = definitions.resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        description = graph.get(key).description
+        assert description, f"{key.to_user_string()} has no description"
+        first_line = description.splitlines()[0]
+        assert first_line.endswith("?"), f"{key.to_user_string()} opens with {first_line!r}"
+
+
+def test_a_second_proxy_has_a_chain_of_its_own():
+    settings = load_settings(DEMO_SETTINGS)
+    two = settings.model_copy(update={"proxies": {**settings.proxies, "other": settings.proxies["demo"]}})
+    keys = {item.asset for item in all_assets(two)}
+    assert keys - ASSETS.keys() == {key.replace("demo/", "other/") for key in ASSETS if key.startswith("demo/")}
+
+
+def test_loading_the_definitions_imports_nothing_heavy():
+    code = (
+        "import sys, time; started = time.perf_counter(); import automixer_assets.definitions; "
+        "print(f'{time.perf_counter() - started:.2f} s'); "
+        f"print(','.join(name for name in {HEAVY} if name in sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT, timeout=120
+    )
+    seconds, imported = result.stdout.splitlines()
+    assert imported == "", f"importing the definitions took {seconds} and imported {imported}"
+
+
+@pytest.mark.xdist_group("pipeline")
+def test_a_launchpad_override_changes_the_result_and_nothing_else(world: World):
+    before = world.artifact("grouped_shards", "demo")
+    resources = {"automixer": {"config": {"overrides": {"mixtures.demo.top_share": 0.25}}}}
+    with world.active():
+        job = build_defs(Automixer().settings()).resolve_implicit_global_asset_job_def()
+        result = job.execute_in_process(
+            run_config={"resources": resources, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            asset_selection=[dg.AssetKey("grouped_shards")],
+            partition_key="demo",
+            instance=world.instance,
+        )
+    assert result.success
+    after = world.artifact("grouped_shards", "demo")
+    assert after.digest != before.digest
+    kept = set(world.table("grouped_shards", "demo", "groups.parquet")["n_documents"])
+    assert kept == {math.ceil(sum(N_DOCUMENTS.values()) / 4)}
+    assert world.latest("joint_influence", "demo|MW-2026-01").pin.storage_id < world.latest(
+        "grouped_shards", "uniform"
+    ).pin.storage_id, "upstream was not touched"

@@ -1,0 +1,6 @@
+"""Run every benchmark: python -m benchmarks."""
+
+from benchmarks import influence_speed
+
+if __name__ == "__main__":
+    influence_speed.main()
