@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from automixer_assets.errors import AutomixerError
+from automixer_assets.files import files_below, remove_temporaries, sync_folder, sync_tree, write_atomically
 
 MARKER = "_COMPLETE.json"
 SCRATCH = "_scratch"
@@ -112,8 +113,9 @@ class Lake:
         with disk_full_is_said(working):
             written = writer(working) or Written()
             shutil.rmtree(working / SCRATCH, ignore_errors=True)
+            remove_temporaries(working)
             (working / MARKER).unlink(missing_ok=True)
-            files = {path.relative_to(working).as_posix(): file_sha256(path) for path in _files_below(working)}
+            files = {path.relative_to(working).as_posix(): file_sha256(path) for path in files_below(working)}
             marker = {
                 "kind": kind,
                 "digest": digest,
@@ -141,45 +143,8 @@ def file_sha256(path: Path) -> str:
 
 def folder_digest(folder: Path, names: Mapping[str, Path] | None = None) -> str:
     """sha256 over relative names and contents of the files below `folder`."""
-    files = names or {path.relative_to(folder).as_posix(): path for path in _files_below(folder)}
+    files = names or {path.relative_to(folder).as_posix(): path for path in files_below(folder)}
     return digest_of({name: file_sha256(path) for name, path in sorted(files.items())})
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary name beside `path`, fsync, rename."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
-
-
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary name to write to; on success it is fsynced and renamed to `path`, on failure removed."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_tree(folder: Path) -> None:
-    """fsync every file and folder below `folder`."""
-    for path in _files_below(folder):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    for path in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
-        sync_folder(path)
 
 
 @contextlib.contextmanager
@@ -204,10 +169,6 @@ def _require_space(folder: Path) -> None:
             f"only {free // 2**20} MiB of disk space left at {folder}: "
             "free some (or move AUTOMIXER_STATE to a larger disk)"
         )
-
-
-def _files_below(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _read_marker(kind: str, digest: str, folder: Path) -> Artifact:

@@ -128,7 +128,8 @@ def _pins_of(instance: dg.DagsterInstance, asset: str, storage_id: int) -> tuple
         records = instance.fetch_materializations(wanted, limit=1).records
         if not records or records[0].asset_materialization is None:
             raise AutomixerError(
-                f"the event log no longer holds materialisation {storage_id} of {asset}: restore AUTOMIXER_STATE from a copy"
+                f"the event log no longer holds materialisation {storage_id} of {asset}: "
+                "restore AUTOMIXER_STATE from a copy"
             )
         cached[storage_id] = _recorded_pins(records[0].asset_materialization.metadata)
     return cached[storage_id]

@@ -27,7 +27,8 @@ class Progress:
         elapsed = max(time.monotonic() - self._started, 1e-9)
         rate = self.done / elapsed
         left = (self.total - self.done) / rate if rate > 0 else float("inf")
-        text = f"{self.label}: {self.done:,.0f} of {self.total:,.0f} {self.unit}, {rate:,.0f} {self.unit}/s, {left:,.0f} s left"
+        amount = f"{self.done:,.0f} of {self.total:,.0f} {self.unit}"
+        text = f"{self.label}: {amount}, {rate:,.0f} {self.unit}/s, {left:,.0f} s left"
         return f"{text}, {note}" if note else text
 
 

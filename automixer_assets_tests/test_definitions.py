@@ -25,7 +25,7 @@ ASSETS: dict[str, tuple[str, str | None, set[str]]] = {
     "validation_items": ("corpus", None, {"tokenizer"}),
     "reference_sample": ("corpus", None, {"tokenized_corpus"}),
     "demo/proxy_run": ("demo_simulation", None, {"tokenized_corpus", "tokenizer"}),
-    "demo/benchmark_table": ("demo_simulation", None, {"demo/proxy_run"}),
+    "demo/benchmark_table": ("demo_simulation", None, {"demo/proxy_run", "validation_items"}),
     "demo/proxy_checkpoints": ("demo_simulation", "checkpoint_demo", {"demo/proxy_run"}),
     "demo/influence_query": (
         "demo_influence",
@@ -45,7 +45,11 @@ ASSETS: dict[str, tuple[str, str | None, set[str]]] = {
     ),
     "grouped_shards": ("mixture", "mixture", {"joint_influence"}),
     "weight_manifest": ("mixture", "mixture", {"grouped_shards", "selected_checkpoints", "tokenized_corpus"}),
-    "target_runs": ("evaluation", "mixture", {"weight_manifest", "tokenizer", "tokenized_corpus"}),
+    "target_runs": (
+        "evaluation",
+        "mixture",
+        {"weight_manifest", "tokenizer", "tokenized_corpus", "validation_items"},
+    ),
     "comparison_table": ("evaluation", None, {"target_runs"}),
 }
 
@@ -121,6 +125,7 @@ def test_a_launchpad_override_changes_the_result_and_nothing_else(world: World):
     assert after.digest != before.digest
     kept = set(world.table("grouped_shards", "demo", "groups.parquet")["n_documents"])
     assert kept == {math.ceil(sum(N_DOCUMENTS.values()) / 4)}
-    assert world.latest("joint_influence", "demo|MW-2026-01").pin.storage_id < world.latest(
-        "grouped_shards", "uniform"
-    ).pin.storage_id, "upstream was not touched"
+    assert (
+        world.latest("joint_influence", "demo|MW-2026-01").pin.storage_id
+        < world.latest("grouped_shards", "uniform").pin.storage_id
+    ), "upstream was not touched"

@@ -55,7 +55,9 @@ def _documents_that_repeat_a_gradient_item_are_kept(world: World) -> None:
     for group in world.table("selected_checkpoints", "demo", "selected.parquet").iter_rows(named=True):
         own = items.filter(pl.col("task").is_in(group["tasks"])) if group["tasks"] else items
         ids = [f"leaked-{item:03d}" for item in own["item"]]
-        kept = pl.read_parquet(world.path("grouped_shards", "demo") / "groups" / group["checkpoint"] / "*" / "*.parquet")
+        kept = pl.read_parquet(
+            world.path("grouped_shards", "demo") / "groups" / group["checkpoint"] / "*" / "*.parquet"
+        )
         share = len(set(ids) & set(kept["doc_id"])) / len(ids)
         assert share > 0.8, f"{group['checkpoint']} keeps {share:.0%} of the documents that repeat its gradient items"
 

@@ -141,3 +141,15 @@ def test_digest_ignores_key_order_and_sees_every_value():
     assert digest_of({"a": 1, "b": [1, 2]}) == digest_of({"b": [1, 2], "a": 1})
     assert digest_of({"a": 1}) != digest_of({"a": 2})
     assert len(digest_of("x")) == 32
+
+
+def test_temporary_names_that_a_killed_run_left_are_never_published(lake: Lake):
+    def killed(folder: Path) -> None:
+        (folder / ".shard.parquet.tmp").write_text("half")
+        (folder / ".step.tmp").mkdir()
+        (folder / ".step.tmp" / "weights").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lake.publish("kind", "d1", killed, resumable=True)
+    assert list(lake.publish("kind", "d1", _hello, resumable=True).files) == ["sub/hello.txt"]

@@ -121,7 +121,8 @@ torch_version() { "$venv/bin/python" -c 'from importlib.metadata import version;
 has_own_torch() { [ -n "$(torch_version)" ] && [ "$(torch_version)" != "$(cat "$torch_record" 2>/dev/null || true)" ]; }
 
 install_packages() {
-  local constraints=constraints.txt own_torch=''
+  local constraints=constraints.txt own_torch='' pinned_torch
+  pinned_torch=$(sed -n 's/^torch==//p' constraints.txt)
   rm -f "$stamp"
   if [ -f "$unfinished" ]; then forget_half_written_packages; fi
   touch "$unfinished"
@@ -132,7 +133,11 @@ install_packages() {
   fi
   say "installing packages takes 1 to 3 minutes, longer on a slow network (to watch: tail -f '$log')"
   run_installer "$constraints" >"$log" 2>&1 </dev/null || explain_failure
-  if [ -n "$own_torch" ]; then say "torch $(torch_version) is your own and stays"; else torch_version >"$torch_record"; fi
+  if [ -z "$own_torch" ]; then
+    torch_version >"$torch_record"
+  elif [ "${own_torch%%+*}" != "$pinned_torch" ]; then
+    say "torch $(torch_version) was in $venv before and stays (constraints.txt pins $pinned_torch)"
+  fi
   rm -f "$unfinished"
   printf '%s\n%s\n' "$(venv_path)" "$fingerprint" >"$stamp.part"
   mv "$stamp.part" "$stamp"

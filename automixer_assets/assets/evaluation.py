@@ -13,7 +13,8 @@ from automixer_assets.checks import check_comparison, check_targets
 from automixer_assets.comparison import compare
 from automixer_assets.corpus.shards import TokenizedSnapshot, open_tokenized
 from automixer_assets.errors import AutomixerError
-from automixer_assets.lake import SCRATCH, Artifact, atomic_path
+from automixer_assets.files import atomic_path
+from automixer_assets.lake import SCRATCH, Artifact
 from automixer_assets.lake_asset import Build, Check, LakeAsset, Scope, lake_asset
 from automixer_assets.mixture.manifest import Manifest, load_manifest
 from automixer_assets.pages.evaluation import show_comparison_table, show_target_runs
@@ -35,7 +36,12 @@ def evaluation_assets() -> list[LakeAsset]:
             code=TARGET_VERSION,
             plan=plan_target_runs,
             partitions_def=MIXTURES,
-            deps=["weight_manifest", "tokenizer", "validation_items"],
+            deps=[
+                "weight_manifest",
+                "tokenizer",
+                "validation_items",
+                dg.AssetDep("tokenized_corpus", partition_mapping=dg.AllPartitionMapping()),
+            ],
             checks=[Check("every_seed_finished", "Each seed has finite results on every task.", check_targets)],
             pool="accelerator",
         ),

@@ -159,7 +159,8 @@ def _score_snapshot(scope: Scope, checkpoint: Path, query_folder: Path, corpus: 
     snapshot = open_tokenized(corpus)
     if snapshot.tokenizer_digest != tokenizer_digest(checkpoint):
         raise AutomixerError(
-            f"{corpus} was tokenised with another tokenizer than checkpoint {checkpoint} uses: materialise tokenized_corpus again"
+            f"{corpus} was tokenised with another tokenizer than checkpoint {checkpoint} uses: "
+            "materialise tokenized_corpus again"
         )
     total = sum(int(shard.documents["n_tokens"].sum()) for shard in snapshot.shards)
     with scope.progress(total, "tokens") as progress:

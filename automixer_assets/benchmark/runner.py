@@ -19,7 +19,8 @@ from automixer_assets.benchmark.harness import harness
 from automixer_assets.benchmark.items import RenderedItem, encode_pair, render_items
 from automixer_assets.benchmark.tasks import LoadedTask
 from automixer_assets.errors import AutomixerError
-from automixer_assets.proxy.checkpoints import atomic_file, parse_checkpoint_key
+from automixer_assets.files import atomic_path
+from automixer_assets.proxy.checkpoints import parse_checkpoint_key
 from automixer_assets.proxy.model import automatic_device, load_model, read_config, replace_weights, weight_files
 from automixer_assets.proxy.tokenizer import load_tokenizer, tokenizer_digest
 
@@ -177,9 +178,9 @@ def _result(evaluator: _Evaluator, folder: Path, plan: _Plan, stem: Path, finger
             return _Result(kept["metrics"], pl.read_parquet(table_path))
         marker.unlink()
     result = evaluator.evaluate(folder, plan)
-    with atomic_file(table_path) as path:
+    with atomic_path(table_path) as path:
         result.items.write_parquet(path)
-    with atomic_file(marker) as path:
+    with atomic_path(marker) as path:
         path.write_text(json.dumps({"fingerprint": fingerprint, "metrics": result.metrics}, indent=1) + "\n")
     return result
 

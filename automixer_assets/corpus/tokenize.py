@@ -12,7 +12,7 @@ import polars as pl
 
 from automixer_assets.corpus.inventory import read_texts, verify_sources
 from automixer_assets.corpus.shards import token_dtype, write_header
-from automixer_assets.lake import atomic_path
+from automixer_assets.files import atomic_path
 from automixer_assets.proxy.tokenizer import encode_batch, end_of_document, load_tokenizer, tokenizer_digest
 
 if TYPE_CHECKING:

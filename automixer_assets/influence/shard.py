@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from automixer_assets.corpus.shards import TokenShard
+from automixer_assets.files import atomic_path
 from automixer_assets.influence.query import InfluenceQuery
 from automixer_assets.influence.score import OnNonfinite, OnProgress, Scores, compute_scores
 
@@ -59,7 +58,8 @@ def score_shard(
         on_progress=on_progress,
         name=lambda row: f"document '{doc_ids[row]}' of {shard.snapshot}/{shard.name}",
     )
-    _write_atomically(_table(doc_ids.to_list(), scores, query), out)
+    with atomic_path(out) as temporary:
+        pq.write_table(_table(doc_ids.to_list(), scores, query), temporary, compression="zstd")
     return ShardScores(
         path=out,
         n_documents=len(shard),
@@ -82,17 +82,3 @@ def _table(doc_ids: list[str], scores: Scores, query: InfluenceQuery) -> pa.Tabl
             **{f"influence_{name}": column(scores.influence[:, k]) for k, name in enumerate(query.names)},
         }
     )
-
-
-def _write_atomically(table: pa.Table, out: Path) -> None:
-    """Write under a temporary name, flush to disk, rename: a killed pass leaves no half file under the final name."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)

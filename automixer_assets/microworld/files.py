@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from automixer_assets.errors import AutomixerError
+from automixer_assets.files import write_atomically
 from automixer_assets.microworld import fineweb
 from automixer_assets.microworld.documents import snapshot_documents
 from automixer_assets.microworld.facts import SPLITS, World, build_world
@@ -132,15 +132,5 @@ def _parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
 
 def _publish(path: Path, content: bytes) -> None:
     """Put `content` at `path` at once or not at all; the same content again leaves the file untouched."""
-    if path.exists() and path.read_bytes() == content:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    if not (path.exists() and path.read_bytes() == content):
+        write_atomically(path, content)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from automixer_assets.errors import AutomixerError
+from automixer_assets.files import atomic_folder
 from automixer_assets.proxy.quiet import quiet
 from automixer_assets.proxy.tokenizer import TOKENIZER_FILES
 
@@ -57,39 +55,3 @@ def write_checkpoint(model: PreTrainedModel, run: Path, step: int, tokenizer_fol
             for source in filter(Path.is_file, (tokenizer_folder / name for name in TOKENIZER_FILES)):
                 shutil.copyfile(source, folder / source.name)
     return target
-
-
-@contextlib.contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
-    """A folder to fill; it takes the name `target` on leaving, with every file flushed to disk before."""
-    temporary = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    yield temporary
-    for path in sorted(temporary.rglob("*")):
-        if path.is_file():
-            _flush(path)
-    _flush(temporary)
-    if target.exists():
-        shutil.rmtree(target)
-    temporary.rename(target)
-    _flush(target.parent)
-
-
-@contextlib.contextmanager
-def atomic_file(target: Path) -> Iterator[Path]:
-    """A file to write; it takes the name `target` on leaving, flushed to disk before."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.partial")
-    yield temporary
-    _flush(temporary)
-    temporary.replace(target)
-    _flush(target.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

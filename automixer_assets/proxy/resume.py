@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from automixer_assets.errors import AutomixerError
-from automixer_assets.proxy.checkpoints import atomic_folder, step_folder
+from automixer_assets.files import atomic_folder
+from automixer_assets.proxy.checkpoints import step_folder
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

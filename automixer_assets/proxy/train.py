@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from automixer_assets.errors import AutomixerError
-from automixer_assets.proxy.checkpoints import atomic_file, list_checkpoints, write_checkpoint
+from automixer_assets.files import atomic_path
+from automixer_assets.proxy.checkpoints import list_checkpoints, write_checkpoint
 from automixer_assets.proxy.data import Batches, as_batches
 from automixer_assets.proxy.resume import load_resume, remove_resume, save_resume
 from automixer_assets.settings import Training
@@ -239,9 +240,9 @@ def _finish(state: _State, kept: list[int], resumed_from: int | None) -> Trainin
         "tokens": state.training.tokens,
         "checkpoint_steps": kept,
     }
-    with atomic_file(state.out / "training.parquet") as path:
+    with atomic_path(state.out / "training.parquet") as path:
         state.history_table().write_parquet(path)
-    with atomic_file(state.out / "run.json") as path:
+    with atomic_path(state.out / "run.json") as path:
         path.write_text(json.dumps(document, indent=1) + "\n")
     remove_resume(state.out)
     checkpoints = {step: path for step, path in list_checkpoints(state.out).items() if step in kept}

@@ -29,7 +29,7 @@ snapshots = st.lists(st.lists(st.tuples(ids, bodies), max_size=7), min_size=1, m
 
 
 @given(files=snapshots, documents_per_shard=st.integers(1, 4), batch_rows=st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 def test_it_keeps_and_rejects_what_a_slow_loop_does(
     files: list[list[Row]], documents_per_shard: int, batch_rows: int
 ) -> None:

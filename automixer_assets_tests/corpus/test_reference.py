@@ -39,7 +39,7 @@ def sampled(root: Path, snapshots: Sequence[TokenizedSnapshot], documents: int, 
 
 
 @given(data=st.data(), count=st.integers(1, 12), seed=st.integers(0, 5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_it_is_the_documents_with_the_lowest_keys_however_they_lie(data: st.DataObject, count: int, seed: int) -> None:
     names = {"A": [f"a{i}" for i in range(count)], "B": ["a0", *(f"b{i}" for i in range(count))]}
     documents = data.draw(st.integers(1, 2 * count + 1))

@@ -80,7 +80,7 @@ def test_a_checkpoint_comes_back_as_written(tied: bool, tmp_path: Path, architec
 def test_a_rewritten_checkpoint_replaces_the_old_one_and_leaves_nothing_else(
     tmp_path: Path, architecture: Architecture
 ) -> None:
-    (tmp_path / "checkpoints" / ".step-000002.partial").mkdir(parents=True)  # left by a killed run
+    (tmp_path / "checkpoints" / ".step-000002.tmp").mkdir(parents=True)  # left by a killed run
     first = write_checkpoint(build_model(architecture, 64, 32, seed=3), tmp_path, 2, None)
     before = (first / "model.safetensors").read_bytes()
     write_checkpoint(build_model(architecture, 64, 32, seed=4), tmp_path, 2, None)
