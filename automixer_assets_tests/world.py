@@ -1,4 +1,4 @@
-"""A tiny world: the demo's settings with a one-layer proxy, 200 documents a snapshot, and a Dagster instance of its own.
+"""A tiny world: the demo's settings, a one-layer proxy, 200 documents a snapshot, and its own Dagster instance.
 
 Everything is real: files, events, training, scores. `create_world` writes the inputs; `World.run` materialises.
 """
@@ -6,7 +6,7 @@ Everything is real: files, events, training, scores. `create_world` writes the i
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,7 @@ def _write_microworld(state: Path, snapshots: tuple[str, ...]) -> None:
     )
 
 
-def _add_file(snapshot: Path, rows: list[tuple[str | None, str | None]]) -> None:
+def _add_file(snapshot: Path, rows: Sequence[tuple[str | None, str | None]]) -> None:
     """One more source file in the snapshot's own columns, after the others in name order."""
     source = pl.read_parquet(max(snapshot.glob("*.parquet")))
     ids, texts = zip(*rows, strict=True)

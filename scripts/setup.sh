@@ -171,8 +171,8 @@ explain_failure() {
     fail "the disk filled up while installing into $venv: free about 3 GiB (8 GiB with CUDA; the folder for temporary files counts too) and try again"
   elif grep -qiE 'new connection|name resolution|unreachable|connection (refused|reset|timed out|broken|error)|dns error|error sending request|proxyerror|timeouterror|timed out' "$log"; then
     fail "no package registry answered: connect to the network, or tell pip of your mirror or proxy (PIP_INDEX_URL, HTTPS_PROXY), and try again; log: $log"
-  elif grep -qiE 'no matching distribution|no solution found|no wheels|requires-python' "$log"; then
-    fail "a pinned package has no build for $("$venv/bin/python" --version) on $(uname -sm) (log: $log): delete $venv and try Python 3.11 to 3.13, e.g. make setup PYTHON=python3.12"
+  elif grep -qiE 'no matching distribution|resolutionimpossible|no solution found|no wheels' "$log"; then
+    fail "the pins$(sed -n 's/.*requested (constraint)/, among them/p' "$log" | tail -n 1) do not fit $("$venv/bin/python" --version) on $(uname -sm) (log: $log): delete $venv and try Python 3.11 to 3.13, e.g. make setup PYTHON=python3.12"
   fi
   fail "installing into $venv failed: read $log, mend what it names and try again"
 }
