@@ -179,15 +179,20 @@ def _read_marker(kind: str, digest: str, folder: Path) -> Artifact:
 @contextlib.contextmanager
 def _exclusive(lock: Path, what: str) -> Iterator[None]:
     """Hold an advisory lock that dies with the process, so that a killed run blocks nobody."""
-    with lock.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise AutomixerError(
-                f"{what} is being written by process {file.read().strip() or '(unknown)'}: "
-                "wait for that run or cancel it, then run again"
-            ) from None
+    with contextlib.ExitStack() as stack:
+        while True:
+            file = stack.enter_context(lock.open("a+"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise AutomixerError(
+                    f"{what} is being written by process {file.read().strip() or '(unknown)'}: "
+                    "wait for that run or cancel it, then run again"
+                ) from None
+            # The previous holder deletes the file: a lock on a deleted file keeps nobody else out.
+            if lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                break
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -59,21 +59,27 @@ class Materializer:
         self._job = self.definitions.resolve_implicit_global_asset_job_def()
 
     def run(self, selection: str, partition: str | None = None, *, force: bool = False) -> list[Outcome]:
-        """Materialise a selection (Dagster's syntax, e.g. `+weight_manifest`); `partition` limits one dimension or all.
+        """Materialise a selection (Dagster's syntax, e.g. `+weight_manifest`), upstream first.
+
+        `partition` is a key, or one dimension of one; it limits the assets that have it: `+weight_manifest` with
+        `demo` makes every snapshot's inputs, but no other mixture.
 
         Raises:
             ConfigurationError: unknown selection or partition.
             AutomixerError: the first step that failed, in its own words.
         """
         names = self._select(selection)
+        if partition is not None and not any(self._limited(self.assets[name], partition) for name in names):
+            raise ConfigurationError(
+                f"no selected asset has a partition {partition!r}: see `automixer snapshot add`, or the settings"
+            )
         outcomes = []
         for name in names:
             for step in self._steps(self.assets[name], partition):
                 outcomes.append(self._run_step(step, force))
         if not outcomes:
-            named = f" {partition!r}" if partition else ""
             raise ConfigurationError(
-                f"nothing to materialise: {selection!r} has no registered partition{named}; "
+                f"nothing to materialise: {selection!r} has no registered partition; "
                 "register snapshots with `automixer snapshot add KEY`, name recipes and mixtures in the settings"
             )
         return outcomes
@@ -110,11 +116,18 @@ class Materializer:
         if asset.partitions_def is None:
             yield Step(asset, None)
             return
-        for key in sorted(asset.partitions_def.get_partition_keys(dynamic_partitions_store=self.instance)):
-            if partition is not None and partition != key and partition not in key.split("|"):
-                continue
+        for key in self._limited(asset, partition) or self._keys(asset):
             if applies(asset.asset, key, self.automixer):
-                yield Step(asset, str(key))
+                yield Step(asset, key)
+
+    def _keys(self, asset: LakeAsset) -> list[str]:
+        if asset.partitions_def is None:
+            return []
+        return sorted(map(str, asset.partitions_def.get_partition_keys(dynamic_partitions_store=self.instance)))
+
+    def _limited(self, asset: LakeAsset, partition: str | None) -> list[str]:
+        """The asset's keys that are `partition` or have it as one dimension."""
+        return [key for key in self._keys(asset) if partition in (key, *key.split("|"))]
 
     def _run_step(self, step: Step, force: bool) -> Outcome:
         started = time.monotonic()

@@ -35,7 +35,7 @@ def multi_key(**dimensions: str) -> str:
 
 def require_valid_key(key: str) -> None:
     """Raise ConfigurationError for a key that is no plain name: it becomes part of paths, columns, partition keys."""
-    if not re.fullmatch(KEY_PATTERN.strip("^$"), key) or key.strip(".") == "":  # `$` would let a final newline pass
+    if not re.fullmatch(KEY_PATTERN.strip("^$"), key):  # `$` would let a final newline pass
         raise ConfigurationError(
             f"key {key!r} is not allowed: use letters, digits, '.', '_' and '-' only (rename the folder or the setting)"
         )

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from automixer_assets.errors import AutomixerError
 
-KEY_PATTERN = r"^[A-Za-z0-9._-]+$"
+KEY_PATTERN = r"^[A-Za-z0-9._-]*[A-Za-z0-9][A-Za-z0-9._-]*$"
 Key = Annotated[str, StringConstraints(pattern=KEY_PATTERN)]
 """A snapshot, proxy, recipe, mixture or task name: it becomes a partition key, a column or a file name."""
 

@@ -162,7 +162,7 @@ def test_an_unknown_key_in_the_file_is_named_with_the_file(tmp_path: Path) -> No
     [
         (["materialize", "nonsense"], "selection 'nonsense' matches no asset; there are: snapshot_inventory"),
         (["materialize", "a b ("], "selection 'a b (' is not understood: name an asset, +NAME"),
-        (["materialize", "tokenized_corpus", "--partition", "x"], "'tokenized_corpus' has no registered partition 'x'"),
+        (["materialize", "tokenized_corpus", "--partition", "x"], "no selected asset has a partition 'x'"),
         (["snapshot", "add", SNAPSHOT, "a b"], "key 'a b' is not allowed"),
     ],
 )  # fmt: skip

@@ -108,7 +108,6 @@ def test_loading_the_definitions_imports_nothing_heavy():
     assert imported == "", f"importing the definitions took {seconds} and imported {imported}"
 
 
-@pytest.mark.xdist_group("pipeline")
 def test_a_launchpad_override_changes_the_result_and_nothing_else(world: World):
     before = world.artifact("grouped_shards", "demo")
     resources = {"automixer": {"config": {"overrides": {"mixtures.demo.top_share": 0.25}}}}

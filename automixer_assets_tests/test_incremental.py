@@ -11,8 +11,6 @@ from automixer_assets.assets import mixture
 from automixer_assets.mixture.sql import load_sql
 from automixer_assets_tests.world import FIRST_SNAPSHOTS, NEW_SNAPSHOT, World, fingerprints
 
-pytestmark = pytest.mark.xdist_group("pipeline")
-
 
 def test_running_again_runs_nothing_and_leaves_the_lake_alone(world: World):
     before = fingerprints(world.lake.root)

@@ -19,8 +19,6 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import MARKER
 from automixer_assets_tests.world import World, contents, create_world
 
-pytestmark = pytest.mark.xdist_group("pipeline")
-
 SEED = 20260
 N_KILLS = 3
 LONGEST_WAIT = 240.0

@@ -16,8 +16,6 @@ from automixer_assets.mixture.manifest import load_manifest
 from automixer_assets.resources import Automixer
 from automixer_assets_tests.world import FIRST_SNAPSHOTS, MIXTURES, World, contents, create_world
 
-pytestmark = pytest.mark.xdist_group("pipeline")
-
 
 def ancestors(world: World, start: Pin) -> set[Pin]:
     """Everything that a materialisation was made from, through pins alone."""

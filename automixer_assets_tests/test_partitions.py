@@ -40,7 +40,7 @@ def test_a_key_that_is_no_plain_name_is_refused(key: str) -> None:
         require_valid_key(key)
 
 
-@given(st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", fullmatch=True))
+@given(st.from_regex(r"[._-]{0,3}[A-Za-z0-9][A-Za-z0-9._-]*", fullmatch=True))
 def test_plain_names_are_allowed(key: str) -> None:
     require_valid_key(key)
 

@@ -29,8 +29,6 @@ from automixer_assets_tests.world import (
     World,
 )
 
-pytestmark = pytest.mark.xdist_group("pipeline")
-
 N_UNION = sum(N_DOCUMENTS.values())
 BLOCKING_CHECKS = {
     ("snapshot_inventory", "one_row_per_document"),

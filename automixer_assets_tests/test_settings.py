@@ -29,8 +29,14 @@ def test_every_shipped_config_is_valid(path: Path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mixtures.demo.token_budgets": 1}, r"unknown key 'mixtures.demo.token_budgets' \(did you mean 'token_budget'\?\)"),
-        ({"mixtures.demo.token_budget": 0}, r"'mixtures.demo.token_budget': Input should be greater than 0 \(given: 0\)"),
+        (
+            {"mixtures.demo.token_budgets": 1},
+            r"unknown key 'mixtures.demo.token_budgets' \(did you mean 'token_budget'\?\)",
+        ),
+        (
+            {"mixtures.demo.token_budget": 0},
+            r"'mixtures.demo.token_budget': Input should be greater than 0 \(given: 0\)",
+        ),
         ({"mixtures.demo.recipe": "nope"}, "mixtures.demo.recipe names 'nope', which is not defined"),
         ({"recipes.demo.proxy": "nope"}, "recipes.demo.proxy names 'nope'"),
         ({"recipes.demo.proxy": None}, "scorer 'influence' needs a `proxy`"),

@@ -63,7 +63,7 @@ def mixture_assets(settings: Settings) -> list[LakeAsset]:
             plan=plan_joint_influence,
             partitions_def=RECIPE_BY_SNAPSHOT,
             deps=["selected_checkpoints", "tokenized_corpus", *_influence_deps(proxies)],
-            checks=[Check("one_row_per_document", "Rows match the tokenised snapshot, all finite.", check_joint)],
+            checks=[Check("one_row_per_document", "No document twice, joint utility finite.", check_joint)],
         ),
         lake_asset(
             asset="grouped_shards",

@@ -238,7 +238,7 @@ def _wrong_type(file: SourceFile, column: str, type_: pa.DataType, expected: str
 
 def _batches(file: SourceFile) -> Iterator[pa.RecordBatch]:
     parquet = _open(file)
-    columns = ["text", "id", *(name for name in CARRIED_COLUMNS if name in parquet.schema_arrow.names)]
+    columns = ["text", "id", *(name for name in (*CARRIED_COLUMNS, "license") if name in parquet.schema_arrow.names)]
     try:
         for batch in parquet.iter_batches(BATCH_ROWS, columns=columns):
             batch.validate(full=True)  # a text that is not UTF-8 is said here, not by whoever decodes it
@@ -340,6 +340,7 @@ def _document(file: str, row: int, source: dict[str, object]) -> dict[str, objec
         "content_hash": xxhash.xxh3_128_hexdigest(text.encode()),
         "n_characters": len(text),
         **{name: _carried(source.get(name), name) for name in CARRIED_COLUMNS},
+        "licence": _carried(source.get("licence", source.get("license")), "licence"),
     }
 
 
