@@ -4,37 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from automixer_assets_tests.world import World, create_world
 
-READERS_OF_THE_FINISHED_WORLD = (
-    "test_definitions.py",
-    "test_incremental.py",
-    "test_kill_and_resume.py",
-    "test_lineage.py",
-    "test_pipeline.py",
-)
 
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
-    """Under `--dist loadgroup` one worker gets all readers of the finished world, so that it is made once.
-
-    The mark `xdist_group` would say the same, but pytest-xdist 3.8 ignores it under pytest 9.2 (pytest-xdist #1386).
-    """
-    if config.getvalue("dist") != "loadgroup":
-        return None
-    from xdist.scheduler import LoadScopeScheduling
-
-    class OneWorkerForTheFinishedWorld(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0].rpartition("/")[2]
-            return "finished world" if file in READERS_OF_THE_FINISHED_WORLD else nodeid
-
-    return OneWorkerForTheFinishedWorld(config, log)
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker gets all readers of the finished world, so that it is made once."""
+    for item in items:
+        if "finished" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("finished world"))
 
 
 @pytest.fixture(scope="session")
