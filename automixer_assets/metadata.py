@@ -20,8 +20,10 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 PALETTE = ("#2f6fdf", "#e07b39", "#3a9e6e", "#b8468f", "#8a6d3b", "#5f6b7a", "#c9a227", "#7a52c7", "#d1495b", "#2a9d8f")
 
 
-def table(frame: pl.DataFrame) -> dg.TableMetadataValue:
-    """A short frame as a table; a longer one keeps its first rows."""
+def table(frame: pl.DataFrame) -> dg.TableMetadataValue | dg.TextMetadataValue:
+    """A short frame as a table, a longer one by its first rows, an empty one as the word `none`."""
+    if frame.is_empty():
+        return dg.MetadataValue.text("none")
     shown = frame.head(MAX_TABLE_ROWS)
     records = [
         dg.TableRecord(dict(zip(frame.columns, map(format_cell, row), strict=True))) for row in shown.iter_rows()

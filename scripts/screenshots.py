@@ -9,7 +9,7 @@ from playwright.sync_api import Page, sync_playwright
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 PAGES = {
-    "lineage": "/assets/weight_manifest?view=lineage&lineageScope=upstream",
+    "lineage": "/assets/weight_manifest?view=lineage&lineageScope=upstream&lineageDepth=20",
     "weight_manifest": "/assets/weight_manifest?view=partitions&partition=demo",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -32,12 +33,26 @@ def show_influence_query(artifact: Artifact) -> Metadata:
         axes.set_yticks(range(len(labels)), [f"{label} {index}" for index, label in enumerate(labels)], fontsize=6)
 
     return {
-        "do tasks want the same documents? correlation of influence over the reference sample": metadata.plot(
-            draw, height=4.0
-        ),
+        "what each task asks for": metadata.table(_strengths(artifact)),
+        "do tasks agree? (correlation)": metadata.plot(draw, height=4.0),
         "influence of the reference documents": metadata.table(_summary(scores, columns)),
         "reference documents": scores.height,
     }
+
+
+def _strengths(artifact: Artifact) -> pl.DataFrame:
+    """Per direction the norm of the task's mean gradient and the damping, by layer."""
+    sidecar = json.loads((artifact.path / "query.json").read_text())
+    return pl.DataFrame(
+        [
+            {
+                "direction": direction["name"],
+                **{f"|v|, {layer}": norm for layer, norm in direction["v_norm"].items()},
+                **{f"lambda, {layer}": value for layer, value in direction["lambda"].items()},
+            }
+            for direction in sidecar["directions"]
+        ]
+    )
 
 
 def show_checkpoint_influence(artifact: Artifact, corpus: Artifact, checkpoint: Artifact) -> Metadata:
