@@ -101,8 +101,10 @@ def comparison_panel(comparison: pl.DataFrame, baseline: str) -> RenderableType:
         f"mean ± sd over {seeds} seeds, same token budget; differences to {baseline} ± standard error, paired by seed"
     )
     return Group(
-        frame_table(comparison_grid(comparison, "acc"), "Targets on the final items: accuracy"),
-        frame_table(comparison_grid(comparison, "gold_nll"), "Targets on the final items: gold-answer NLL, nats", note),
+        frame_table(comparison_grid(comparison, "acc", baseline), "Targets on the final items: accuracy"),
+        frame_table(
+            comparison_grid(comparison, "gold_nll", baseline), "Targets on the final items: gold-answer NLL, nats", note
+        ),
     )
 
 

@@ -57,21 +57,21 @@ def show_comparison_table(artifact: Artifact, runs: dict[str, Artifact], baselin
         "accuracy difference to the baseline": metadata.plot(
             lambda axes: _draw_differences(axes, comparison, baseline), height=4.0
         ),
-        "accuracy": metadata.table(comparison_grid(comparison, "acc")),
-        "gold-answer NLL": metadata.table(comparison_grid(comparison, "gold_nll")),
+        "accuracy": metadata.table(comparison_grid(comparison, "acc", baseline)),
+        "gold-answer NLL": metadata.table(comparison_grid(comparison, "gold_nll", baseline)),
         "seeds": int(comparison["n_seeds"].max()),  # pyright: ignore[reportArgumentType]
         "mixtures": ", ".join(runs),
     }
 
 
-def comparison_grid(comparison: pl.DataFrame, metric: str) -> pl.DataFrame:
+def comparison_grid(comparison: pl.DataFrame, metric: str, baseline: str) -> pl.DataFrame:
     """Tasks x mixtures as `mean ± sd`, with the paired difference to the baseline and its standard error."""
     rows: dict[str, dict[str, str]] = {}
     for row in comparison.filter(pl.col("metric") == metric).iter_rows(named=True):
         cells = rows.setdefault(row["task"], {"task": row["task"]})
         cells[row["mixture"]] = f"{row['mean']:.3f} ± {row['sd'] or 0:.3f}"
-        if row["difference"] != 0:
-            cells[f"{row['mixture']} - baseline"] = f"{row['difference']:+.3f} ± {row['difference_stderr'] or 0:.3f}"
+        if row["mixture"] != baseline:
+            cells[f"{row['mixture']} - {baseline}"] = f"{row['difference']:+.3f} ± {row['difference_stderr'] or 0:.3f}"
     return pl.DataFrame(list(rows.values()))
 
 
