@@ -71,7 +71,12 @@ def materialize(
     partition: Annotated[
         str | None, typer.Option("--partition", help="a partition key, or one of its dimensions")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="run even what is current")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="record a new materialisation even of what is current (files in the lake are not rewritten)"
+        ),
+    ] = False,
     config: Config = None,
     set_: Overrides = None,
 ) -> None:
@@ -110,6 +115,30 @@ def snapshot_add(keys: list[str], config: Config = None) -> None:
     with _instance() as instance:
         register(instance, SNAPSHOTS, keys)
     out.print(f"registered: {', '.join(keys)}")
+
+
+@snapshot_app.command("list")
+def snapshot_list(json_: Json = False, config: Config = None) -> None:
+    """The registered snapshots."""
+    _automixer(config, None)
+    with _instance() as instance:
+        keys = sorted(instance.get_dynamic_partitions("snapshot"))
+    out.print_json(json.dumps(keys)) if json_ else out.print("\n".join(keys) or "no snapshot is registered")
+
+
+@snapshot_app.command("remove")
+def snapshot_remove(keys: list[str], config: Config = None) -> None:
+    """Withdraw snapshots from mixtures that take all of them; what was made from them stays in the lake."""
+    _automixer(config, None)
+    with _instance() as instance:
+        registered = set(instance.get_dynamic_partitions("snapshot"))
+        if unknown := sorted(set(keys) - registered):
+            raise ConfigurationError(
+                f"no snapshot {unknown[0]!r} is registered: see `automixer snapshot list` ({len(registered)} are)"
+            )
+        for key in keys:
+            instance.delete_dynamic_partition("snapshot", key)
+    out.print(f"withdrawn: {', '.join(keys)}")
 
 
 @mixture_app.command("list")

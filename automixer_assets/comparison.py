@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from automixer_assets.errors import AutomixerError
+
 METRICS = ("acc", "gold_nll")
 MEAN_TASK = "mean"
 
@@ -21,6 +23,7 @@ def compare(runs: Mapping[str, pl.DataFrame], baseline: str) -> pl.DataFrame:
         mixture, task, metric, mean, sd, n_seeds, difference, difference_stderr. Spreads are sample standard deviations
         over seeds (null for a single seed); differences of the baseline to itself are 0.
     """
+    _require_same_cells(runs, baseline)
     scores = pl.concat(_scores(table).with_columns(pl.lit(name).alias("mixture")) for name, table in runs.items())
     reference = scores.filter(pl.col("mixture") == baseline).select("seed", "task", "metric", reference="value")
     paired = scores.join(reference, on=["seed", "task", "metric"], how="left", maintain_order="left")
@@ -32,6 +35,17 @@ def compare(runs: Mapping[str, pl.DataFrame], baseline: str) -> pl.DataFrame:
         difference.mean().alias("difference"),
         (difference.std() / pl.len().sqrt()).alias("difference_stderr"),
     )
+
+
+def _require_same_cells(runs: Mapping[str, pl.DataFrame], baseline: str) -> None:
+    """Differences are paired: every mixture needs the baseline's seeds and tasks, once each."""
+    cells = {name: sorted(table.select("seed", "task").iter_rows()) for name, table in runs.items()}
+    for name, found in cells.items():
+        if found != cells[baseline]:
+            raise AutomixerError(
+                f"mixture {name!r} was trained with other seeds or tasks than the baseline {baseline!r}: "
+                "materialise target_runs of both again"
+            )
 
 
 def _scores(table: pl.DataFrame) -> pl.DataFrame:

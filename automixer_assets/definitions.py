@@ -8,7 +8,8 @@ import dagster as dg
 
 from automixer_assets.assets import all_assets
 from automixer_assets.resources import Automixer, config_path
-from automixer_assets.settings import Settings, load_settings
+from automixer_assets.settings import Settings
+from automixer_assets.settings_file import load_settings
 
 
 def build_defs(settings: Settings | None = None, **resource_overrides: Any) -> dg.Definitions:

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,10 +141,16 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def folder_digest(folder: Path, names: Mapping[str, Path] | None = None) -> str:
-    """sha256 over relative names and contents of the files below `folder`."""
-    files = names or {path.relative_to(folder).as_posix(): path for path in files_below(folder)}
-    return digest_of({name: file_sha256(path) for name, path in sorted(files.items())})
+def folder_digest(folder: Path) -> str:
+    """sha256 over relative names and contents of the files below `folder`; hidden and compiled ones do not count."""
+    files = {path.relative_to(folder).as_posix(): path for path in files_below(folder)}
+    counted = {name: path for name, path in files.items() if not _passing(name)}
+    return digest_of({name: file_sha256(path) for name, path in sorted(counted.items())})
+
+
+def _passing(name: str) -> bool:
+    """What editors and Python leave beside files that matter."""
+    return any(part.startswith((".", "__pycache__")) for part in name.split("/")) or name.endswith((".pyc", "~"))
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from automixer_assets.resources import Automixer
 from automixer_assets.settings import Settings
 
 Metadata = dict[str, Any]
+UNCHECKED = object()
 Log = Callable[[str], None]
 
 
@@ -51,6 +52,7 @@ class Build:
     """The work of one materialisation: what it read, and how to write and show the result."""
 
     digest: str
+    settings: Any
     pins: list[Pin]
     write: Callable[[Path], Written | None]
     show: Callable[[Artifact], Metadata]
@@ -94,9 +96,18 @@ class Scope:
             raise AutomixerError(f"{self.asset} is partitioned: choose a partition (`--partition KEY`)")
         return self.partition_key
 
-    def pin(self, asset: str, partition: str | None = None) -> Artifact:
-        """Record and open the latest materialisation of an upstream asset."""
-        pin = resolve_pin(self.instance, asset, partition, self.name)
+    def pin(self, asset: str, partition: str | None = None, *, settings: Any = UNCHECKED) -> Artifact:
+        """Record and open the latest materialisation of an upstream asset.
+
+        With `settings`, one that was made from another slice of the settings is refused: what is built on it would
+        claim options that its data do not have.
+        """
+        pin, made_with = resolve_pin(self.instance, asset, partition, self.name)
+        if settings is not UNCHECKED and made_with != digest_of(settings):
+            raise AutomixerError(
+                f"{self.name} needs {pin.name}, which was made with other settings than are in force now: "
+                f"materialise it first (`automixer materialize '+{asset}'`)"
+            )
         if pin not in self.pins:
             self.pins.append(pin)
         return self.lake.open(pin.uri)
@@ -114,7 +125,7 @@ class Scope:
         require_consistent(self.instance, self.pins, self.name)
         inputs = [[pin.asset, pin.partition, pin.data_version] for pin in self.pins]
         digest = digest_of({"asset": self.asset, "code": self.code, "settings": settings, "inputs": inputs})
-        return Build(digest, list(self.pins), write, show, resumable, after)
+        return Build(digest, settings, list(self.pins), write, show, resumable, after)
 
     def progress(self, total: float, unit: str) -> AbstractContextManager[progress_module.Progress]:
         return progress_module.progress(self.name, total, unit, self.log)
@@ -217,6 +228,8 @@ def _materialize(scope: Scope, plan: Plan, checks: Sequence[Check]) -> dg.Materi
             "folder": dg.MetadataValue.path(str(artifact.path)),
             "sha256": artifact.content,
             "pins": dg.MetadataValue.json(pins_json(build.pins)),
+            "settings": dg.MetadataValue.json({"slice": build.settings}),
+            "settings digest": digest_of(build.settings),
             "failed_checks": json.dumps([name for name, outcome in outcomes.items() if not outcome.passed]),
         },
         data_version=dg.DataVersion(artifact.content),

@@ -38,6 +38,7 @@ class Materialized:
     """The latest materialisation of an asset's partition, as this project records it."""
 
     pin: Pin
+    settings: str
     failed_checks: tuple[str, ...]
 
 
@@ -68,11 +69,11 @@ def latest(instance: dg.DagsterInstance, asset: str, partition: str | None) -> M
         uri=_text(metadata, "uri"),
         sha256=_text(metadata, "sha256"),
     )
-    return Materialized(pin, tuple(json.loads(_text(metadata, "failed_checks"))))
+    return Materialized(pin, _text(metadata, "settings digest"), tuple(json.loads(_text(metadata, "failed_checks"))))
 
 
-def resolve_pin(instance: dg.DagsterInstance, asset: str, partition: str | None, reader: str) -> Pin:
-    """The pin that `reader` should read.
+def resolve_pin(instance: dg.DagsterInstance, asset: str, partition: str | None, reader: str) -> tuple[Pin, str]:
+    """The pin that `reader` should read, and the digest of the settings that it was made with.
 
     Raises:
         AutomixerError: nothing is materialised there, or a blocking check of it failed.
@@ -89,7 +90,7 @@ def resolve_pin(instance: dg.DagsterInstance, asset: str, partition: str | None,
             f"{reader} needs {name}, whose check {found.failed_checks[0]!r} failed: see the check on its asset page, "
             "mend the input and materialise it again"
         )
-    return found.pin
+    return found.pin, found.settings
 
 
 def upstream(instance: dg.DagsterInstance, pin: Pin) -> tuple[Pin, ...]:

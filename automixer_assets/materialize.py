@@ -21,6 +21,7 @@ from automixer_assets.lake_asset import LakeAsset, by_name
 from automixer_assets.lineage import asset_name
 from automixer_assets.partitions import register_settings_keys
 from automixer_assets.resources import Automixer
+from automixer_assets.run_processes import PROCESS_TAG, process_name, report_dead_runs
 
 Report = Callable[[str], None]
 
@@ -50,8 +51,10 @@ class Materializer:
     """Runs steps against one Dagster instance with one set of settings overrides."""
 
     def __init__(self, instance: dg.DagsterInstance, automixer: Automixer, report: Report) -> None:
-        self.instance, self.automixer, self.report = instance, automixer, report
+        self.instance, self.report = instance, report
+        self.automixer = automixer = automixer.frozen()
         settings = automixer.settings()
+        report_dead_runs(instance)
         register_settings_keys(instance, settings)
         self.assets = by_name(all_assets(settings))
         self.definitions = build_defs(settings, automixer=automixer)
@@ -75,8 +78,13 @@ class Materializer:
             )
         outcomes = []
         for name in names:
-            for step in self._steps(self.assets[name], partition):
-                outcomes.append(self._run_step(step, force))
+            steps = list(self._steps(self.assets[name], partition))
+            if not steps and name.endswith("/checkpoint_influence"):
+                raise ConfigurationError(
+                    f"{name} has nothing to score at: no checkpoint is selected or no snapshot registered yet; "
+                    "run `automixer materialize '+selected_checkpoints'`, and see `automixer snapshot add`"
+                )
+            outcomes.extend(self._run_step(step, force) for step in steps)
         if not outcomes:
             raise ConfigurationError(
                 f"nothing to materialise: {selection!r} has no registered partition; "
@@ -139,6 +147,7 @@ class Materializer:
             partition_key=step.partition,
             instance=self.instance,
             raise_on_error=False,
+            tags={PROCESS_TAG: process_name()},
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
         if not result.success:

@@ -11,14 +11,16 @@ from pydantic import Field
 
 from automixer_assets.errors import ConfigurationError
 from automixer_assets.lake import Lake
-from automixer_assets.settings import Settings, load_settings
+from automixer_assets.settings import Settings
+from automixer_assets.settings_file import load_document, load_settings, parse_settings
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 
 def state_folder() -> Path:
-    """AUTOMIXER_STATE, by default `.automixer` in the working directory."""
-    return Path(os.environ.get("AUTOMIXER_STATE") or ".automixer").absolute()
+    """AUTOMIXER_STATE, by default `.automixer` in the project's folder, or in the working directory without one."""
+    home = PROJECT_ROOT if (PROJECT_ROOT / "dagster.yaml").exists() else Path.cwd()
+    return Path(os.environ.get("AUTOMIXER_STATE") or home / ".automixer").absolute()
 
 
 def config_path() -> Path:
@@ -70,8 +72,19 @@ class Automixer(dg.ConfigurableResource):
         description="Settings to change for this run only, by dotted path, e.g. {recipes.demo.alpha: uniform}.",
     )
 
+    document: dict[str, Any] | None = Field(
+        default=None,
+        description="The whole settings, frozen for a run of several steps; by default the file AUTOMIXER_CONFIG.",
+    )
+
     def settings(self) -> Settings:
+        if self.document is not None:
+            return parse_settings(self.document, str(config_path()))
         return load_settings(config_path(), self.overrides)
+
+    def frozen(self) -> Automixer:
+        """The same with the settings as they are now, whatever is saved to the file later."""
+        return Automixer(document=self.document or load_document(config_path(), self.overrides))
 
     def lake(self) -> Lake:
         return Lake(state_folder() / "lake")

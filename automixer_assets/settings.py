@@ -7,12 +7,10 @@ What does not: anything about where or when a run happens (see `resources.py`).
 from __future__ import annotations
 
 import difflib
-import re
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from automixer_assets.errors import AutomixerError
 
@@ -74,6 +72,17 @@ class Tasks(Section):
     final_items: int | None = Field(default=None, gt=0)
     batch_size: int = Field(default=16, gt=0)
 
+    @model_validator(mode="after")
+    def _three_sets_per_task(self) -> Tasks:
+        _distinct(self.names, "tasks.names")
+        for task in self.splits:
+            _known(task, dict.fromkeys(self.names), "tasks.splits")
+        for task in self.names:
+            splits = self.splits_of(task)
+            if len({splits.gradient, splits.selection, splits.final}) < 3:
+                raise ValueError(f"task {task!r} takes two of its item sets from the same split; they must be disjoint")
+        return self
+
     def splits_of(self, task: str) -> TaskSplits:
         return self.splits.get(task, self.default_splits)
 
@@ -100,6 +109,8 @@ class Architecture(Section):
     def _divisible(self) -> Architecture:
         if self.hidden_size % self.num_attention_heads or self.num_attention_heads % self.num_key_value_heads:
             raise ValueError("hidden_size must be a multiple of num_attention_heads, and that of num_key_value_heads")
+        if self.hidden_size // self.num_attention_heads % 2:
+            raise ValueError("hidden_size / num_attention_heads must be even: rotary positions turn pairs")
         return self
 
 
@@ -109,7 +120,7 @@ class Training(Section):
     steps: int = Field(gt=0)
     sequence_length: int = Field(gt=1)
     batch_size: int = Field(gt=0, description="sequences per step")
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, allow_inf_nan=False)
     minimum_learning_rate_ratio: float = Field(default=0.1, ge=0, le=1)
     warmup_steps: int = Field(default=0, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -119,6 +130,12 @@ class Training(Section):
     gradient_clip: float = Field(default=1.0, gt=0)
     precision: Literal["float32", "bfloat16"] = "float32"
     resume_every: int = Field(default=200, gt=0, description="steps between resume checkpoints")
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> Training:
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps={self.warmup_steps} must be below steps={self.steps}")
+        return self
 
     @property
     def tokens(self) -> int:
@@ -138,6 +155,7 @@ class Proxy(Section):
     def _enough_steps(self) -> Proxy:
         if self.checkpoints > self.training.steps:
             raise ValueError(f"checkpoints={self.checkpoints} exceeds training.steps={self.training.steps}")
+        _distinct(self.snapshots, "snapshots")
         return self
 
     @property
@@ -146,7 +164,7 @@ class Proxy(Section):
         return sorted({round(self.training.steps * (i + 1) / self.checkpoints) for i in range(self.checkpoints)})
 
 
-Curvature = Literal["datainf", "identity"]
+Curvature = Literal["datainf", "identity", "kfac"]
 QueryText = Literal["sequence", "answer"]
 SelectionMetric = Literal["acc", "acc_norm", "gold_nll"]
 SELECTION_PATTERN = r"^(best_per_task|last|all|evenly:[1-9][0-9]*)$"
@@ -218,7 +236,6 @@ class Mixture(Section):
     nonpositive_density: Literal["error", "softmax"]
     max_epochs: float | None = Field(default=None, gt=0, description="cap: how often a group may be repeated")
     exhaustion_policy: Literal["repeat", "stop_and_raise_others"] = "repeat"
-    seed: int = 0
 
     @model_validator(mode="before")
     @classmethod
@@ -229,6 +246,10 @@ class Mixture(Section):
     def _cap_and_policy_agree(self) -> Mixture:
         if (self.max_epochs is not None) != (self.exhaustion_policy == "stop_and_raise_others"):
             raise ValueError("`max_epochs` and `exhaustion_policy: stop_and_raise_others` go together")
+        if self.snapshots != "all":
+            if not self.snapshots:
+                raise ValueError("`snapshots` is empty: name some, or write `all`")
+            _distinct(self.snapshots, "snapshots")
         return self
 
 
@@ -240,6 +261,11 @@ class Targets(Section):
     seeds: list[int] = Field(min_length=1)
     baseline: Key
     mixtures: list[Key] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> Targets:
+        _distinct(self.seeds, "seeds")
+        return self
 
 
 class Settings(Section):
@@ -310,37 +336,16 @@ def profile_differences(section: Recipe | Mixture) -> dict[str, Any]:
     }
 
 
-def load_settings(path: Path, overrides: dict[str, Any] | None = None) -> Settings:
-    """Read and validate a settings file; `overrides` maps dotted paths to values (`recipes.demo.alpha`: uniform).
-
-    Raises:
-        AutomixerError: one sentence per problem, naming the file and the key.
-    """
-    try:
-        document = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise AutomixerError(f"settings file {path} does not exist: set AUTOMIXER_CONFIG or pass --config") from None
-    except yaml.YAMLError as error:
-        raise AutomixerError(f"settings file {path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(document, dict):
-        raise AutomixerError(f"settings file {path} must hold a mapping of sections, such as `proxies:`")
-    for dotted, value in (overrides or {}).items():
-        _override(document, dotted, value)
-    return parse_settings(document, str(path))
-
-
-def parse_settings(document: dict[str, Any], source: str = "settings") -> Settings:
-    """Validate a settings mapping; errors are sentences naming `source` and the key."""
-    try:
-        return Settings.model_validate(document)
-    except ValidationError as error:
-        raise AutomixerError("\n".join(f"{source}: {_sentence(issue)}" for issue in error.errors())) from None
-
-
 def _with_profile(given: Any, profiles: dict[str, dict[str, Any]]) -> Any:
     if not isinstance(given, dict):
         return given
     return {**profiles.get(given.get("profile", "paper"), {}), **given}
+
+
+def _distinct(values: Sequence[object], where: str) -> None:
+    twice = [value for value in values if list(values).count(value) > 1]
+    if twice:
+        raise ValueError(f"{where} lists {twice[0]!r} twice; list it once")
 
 
 def _known(name: str | None, names: dict[str, Any], where: str) -> None:
@@ -354,41 +359,3 @@ def _lookup(name: str, sections: dict[str, Any], kind: str) -> Any:
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise AutomixerError(f"the settings define no {kind} {name!r}{hint} (defined: {', '.join(sorted(sections))})")
     return sections[name]
-
-
-def _override(document: dict[str, Any], dotted: str, value: Any) -> None:
-    *parents, last = dotted.split(".")
-    section = document
-    for depth, parent in enumerate(parents):
-        child = section.get(parent, {})
-        if not isinstance(child, dict):
-            raise AutomixerError(f"cannot override {dotted!r}: {'.'.join(parents[: depth + 1])!r} is not a section")
-        section[parent] = section = dict(child)  # a copy: a YAML alias makes two sections one object
-    section[last] = value
-
-
-def _sentence(issue: Any) -> str:
-    where = ".".join(str(part) for part in issue["loc"] if part != "[key]") or "top level"
-    if issue["type"] == "extra_forbidden":
-        return f"unknown key {where!r}{_suggestion(issue['loc'])}; remove or correct it"
-    if issue["type"] == "missing":
-        return f"key {where!r} is missing; add it"
-    message = re.sub(r"^Value error, ", "", issue["msg"])
-    return (
-        f"{where!r}: {message} (given: {issue['input']!r})"
-        if not isinstance(issue["input"], dict)
-        else f"{where!r}: {message}"
-    )
-
-
-def _suggestion(location: tuple[Any, ...]) -> str:
-    keys = {name for section in _sections() for name in section.model_fields}
-    close = difflib.get_close_matches(str(location[-1]), sorted(keys), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _sections() -> list[type[Section]]:
-    return Section.__subclasses__()
-
-
-PROFILES: tuple[str, ...] = get_args(Profile)

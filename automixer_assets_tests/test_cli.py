@@ -11,7 +11,7 @@ import pytest
 
 from automixer_assets.mixture.manifest import Manifest
 from automixer_assets.resources import PROJECT_ROOT
-from automixer_assets.settings import load_settings
+from automixer_assets.settings_file import load_settings
 from automixer_assets_tests.command import (
     DOCUMENTS,
     SNAPSHOT,

@@ -12,7 +12,7 @@ import pytest
 from automixer_assets.assets import all_assets
 from automixer_assets.definitions import build_defs
 from automixer_assets.resources import PROJECT_ROOT, Automixer
-from automixer_assets.settings import load_settings
+from automixer_assets.settings_file import load_settings
 from automixer_assets_tests.world import DEMO_SETTINGS, N_DOCUMENTS, World
 
 HEAVY = ["torch", "transformers", "lm_eval", "datasets", "tokenizers", "matplotlib", "ray"]

@@ -7,7 +7,7 @@ import os
 import polars as pl
 import pytest
 
-from automixer_assets.assets import mixture
+from automixer_assets import code_versions
 from automixer_assets.mixture.sql import load_sql
 from automixer_assets_tests.world import FIRST_SNAPSHOTS, NEW_SNAPSHOT, World, fingerprints
 
@@ -108,11 +108,11 @@ def test_a_changed_source_file_remakes_what_is_made_of_it(world: World):
 
 def test_a_comment_in_sql_changes_no_code_version_and_a_word_does(monkeypatch: pytest.MonkeyPatch):
     name = "group_density"
-    version, text = mixture.sql_version(name), load_sql(name)
+    version, text = code_versions.sql_version(name), load_sql(name)
 
     def rewritten(new: str) -> str:
-        monkeypatch.setattr(mixture, "load_sql", lambda _: new)
-        return mixture.sql_version(name)
+        monkeypatch.setattr(code_versions, "load_sql", lambda _: new)
+        return code_versions.sql_version(name)
 
     assert rewritten("".join(f"{line}  \n    -- a remark\n\n" for line in text.splitlines())) == version
     assert rewritten(text.replace("fsum", "sum")) != version

@@ -23,7 +23,7 @@ from automixer_assets.partitions import (
     require_valid_key,
 )
 from automixer_assets.resources import PROJECT_ROOT
-from automixer_assets.settings import load_settings
+from automixer_assets.settings_file import load_settings
 
 BAD_KEYS = ["", " ", "a b", "a/b", "../x", "x|y", ".", "..", "a\n", "a,b", "ä", "a\x00", "a:b", "[a]"]
 

@@ -11,7 +11,8 @@ import yaml
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.resources import PROJECT_ROOT
-from automixer_assets.settings import load_settings, parse_settings, profile_differences
+from automixer_assets.settings import profile_differences
+from automixer_assets.settings_file import load_settings, parse_settings
 
 CONFIGS = sorted((PROJECT_ROOT / "configs").glob("*.yaml"))
 

@@ -9,6 +9,7 @@ import dagster as dg
 import polars as pl
 
 from automixer_assets.checks import check_disjoint, check_tokens, check_unique_documents
+from automixer_assets.code_versions import package_version, source_version
 from automixer_assets.corpus.inventory import (
     INVENTORY_VERSION,
     read_texts,
@@ -50,7 +51,7 @@ def corpus_assets(settings: Settings) -> list[LakeAsset]:
             asset="tokenizer",
             group=GROUP,
             kinds={"huggingface"},
-            code="1",
+            code=source_version("proxy.tokenizer") + package_version("tokenizers"),
             plan=plan_tokenizer,
             deps=_fixed_snapshots("snapshot_inventory", settings.tokenizer.snapshots),
         ),
@@ -70,7 +71,7 @@ def corpus_assets(settings: Settings) -> list[LakeAsset]:
             asset="validation_items",
             group=GROUP,
             kinds={"lm-eval", "parquet"},
-            code="1",
+            code=source_version("benchmark.items", "benchmark.tasks") + package_version("lm_eval"),
             plan=plan_validation_items,
             deps=["tokenizer"],
             checks=[Check("item_sets_disjoint", "Gradient, selection and final items share nothing.", check_disjoint)],
@@ -79,7 +80,7 @@ def corpus_assets(settings: Settings) -> list[LakeAsset]:
             asset="reference_sample",
             group=GROUP,
             kinds={"parquet", "polars"},
-            code="1",
+            code=source_version("corpus.reference"),
             plan=plan_reference_sample,
             deps=_fixed_snapshots("tokenized_corpus", settings.reference_sample.snapshots),
         ),

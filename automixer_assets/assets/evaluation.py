@@ -8,8 +8,9 @@ import dagster as dg
 import polars as pl
 
 from automixer_assets.assets.corpus import tasks_slice
-from automixer_assets.assets.simulation import evaluate_on
+from automixer_assets.assets.simulation import BENCHMARK_VERSION, evaluate_on
 from automixer_assets.checks import check_comparison, check_targets
+from automixer_assets.code_versions import package_version, source_version
 from automixer_assets.comparison import compare
 from automixer_assets.corpus.shards import TokenizedSnapshot, open_tokenized
 from automixer_assets.errors import AutomixerError
@@ -24,6 +25,7 @@ from automixer_assets.settings import Targets
 
 GROUP = "evaluation"
 TARGET_VERSION = "1"
+"""Raise when the training loop or the order of a mixture's documents changes what comes out."""
 
 
 def evaluation_assets() -> list[LakeAsset]:
@@ -33,7 +35,7 @@ def evaluation_assets() -> list[LakeAsset]:
             asset="target_runs",
             group=GROUP,
             kinds={"torch", "lm-eval"},
-            code=TARGET_VERSION,
+            code=f"{TARGET_VERSION}-{BENCHMARK_VERSION}-{package_version('lm_eval')}",
             plan=plan_target_runs,
             partitions_def=MIXTURES,
             deps=[
@@ -49,7 +51,7 @@ def evaluation_assets() -> list[LakeAsset]:
             asset="comparison_table",
             group=GROUP,
             kinds={"polars"},
-            code="1",
+            code=source_version("comparison"),
             plan=plan_comparison_table,
             deps=[dg.AssetDep("target_runs", partition_mapping=dg.AllPartitionMapping())],
             checks=[Check("same_seeds", "Every mixture was trained with the same seeds.", check_comparison)],
@@ -83,10 +85,13 @@ def plan_target_runs(scope: Scope) -> Build:
             _evaluate_target(scope, targets, items.path, out / SCRATCH / f"seed-{seed}")
         _gather(targets.seeds, out)
 
-    chosen = targets.model_dump(exclude={"baseline", "mixtures"})
-    return scope.build(
-        write, show_target_runs, settings=[chosen, tasks_slice(scope), scope.settings.seed], resumable=True
-    )
+    return scope.build(write, show_target_runs, settings=target_slice(scope, targets), resumable=True)
+
+
+def target_slice(scope: Scope, targets: Targets) -> object:
+    """What of the settings every compared target must share: architecture, schedule, seeds, tasks."""
+    chosen = targets.model_dump(exclude={"baseline": True, "mixtures": True, "training": {"resume_every"}})
+    return [chosen, tasks_slice(scope), scope.settings.seed]
 
 
 def _targets(scope: Scope) -> Targets:
@@ -157,7 +162,8 @@ def plan_comparison_table(scope: Scope) -> Build:
     """
     targets = _targets(scope)
     names = [targets.baseline, *(name for name in targets.mixtures if name != targets.baseline)]
-    runs: dict[str, Artifact] = {name: scope.pin("target_runs", name) for name in names}
+    shared = target_slice(scope, targets)
+    runs: dict[str, Artifact] = {name: scope.pin("target_runs", name, settings=shared) for name in names}
 
     def write(out: Path) -> None:
         tables = {name: pl.read_parquet(run.path / "benchmark.parquet") for name, run in runs.items()}

@@ -11,10 +11,12 @@ import polars as pl
 from automixer_assets import __version__
 from automixer_assets.assets.influence import influence_column
 from automixer_assets.benchmark.selection import select_checkpoints
+from automixer_assets.checkpoint_keys import sync_checkpoint_keys
 from automixer_assets.checks import check_alphas, check_budget, check_joint, check_kept, check_schema, check_weights
+from automixer_assets.code_versions import source_version, sql_version
 from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.errors import AutomixerError
-from automixer_assets.lake import Artifact, Written, digest_of
+from automixer_assets.lake import Artifact, Written
 from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Scope, lake_asset
 from automixer_assets.mixture.build import build_manifest
 from automixer_assets.mixture.exposure import write_exposure
@@ -23,14 +25,13 @@ from automixer_assets.mixture.joint import normalisation_constants
 from automixer_assets.mixture.manifest import CreatedBy, write_manifest
 from automixer_assets.mixture.manifest import Pin as ManifestPin
 from automixer_assets.mixture.regroup import JointShard, regroup
-from automixer_assets.mixture.sql import load_sql
 from automixer_assets.pages.mixture import (
     show_grouped_shards,
     show_joint_influence,
     show_selected_checkpoints,
     show_weight_manifest,
 )
-from automixer_assets.partitions import MIXTURES, RECIPE_BY_SNAPSHOT, RECIPES, checkpoints_of, multi_key, register
+from automixer_assets.partitions import MIXTURES, RECIPE_BY_SNAPSHOT, RECIPES, multi_key
 from automixer_assets.scorers import Scorer, write_scored_shard
 from automixer_assets.scorers.influence import InfluenceScorer
 from automixer_assets.scorers.uniform import UniformScorer
@@ -38,7 +39,6 @@ from automixer_assets.settings import Mixture, Recipe, Settings
 from automixer_assets.version import git_commit
 
 GROUP = "mixture"
-SELECTION_VERSION = "1"
 
 
 def mixture_assets(settings: Settings) -> list[LakeAsset]:
@@ -49,7 +49,7 @@ def mixture_assets(settings: Settings) -> list[LakeAsset]:
             asset="selected_checkpoints",
             group=GROUP,
             kinds={"polars"},
-            code=SELECTION_VERSION,
+            code=source_version("benchmark.selection"),
             plan=plan_selected_checkpoints,
             partitions_def=RECIPES,
             deps=[f"{proxy}/benchmark_table" for proxy in proxies],
@@ -59,7 +59,8 @@ def mixture_assets(settings: Settings) -> list[LakeAsset]:
             asset="joint_influence",
             group=GROUP,
             kinds={"duckdb", "parquet"},
-            code=sql_version("group_utility", "joint_influence", "normalisation_constants"),
+            code=sql_version("group_utility", "joint_influence", "normalisation_constants")
+            + source_version("mixture.joint", "scorers", "scorers.influence", "scorers.uniform"),
             plan=plan_joint_influence,
             partitions_def=RECIPE_BY_SNAPSHOT,
             deps=["selected_checkpoints", "tokenized_corpus", *_influence_deps(proxies)],
@@ -69,7 +70,8 @@ def mixture_assets(settings: Settings) -> list[LakeAsset]:
             asset="grouped_shards",
             group=GROUP,
             kinds={"duckdb", "parquet"},
-            code=sql_version("candidate_totals", "group_cut", "selected_documents", "group_overlap"),
+            code=sql_version("candidate_totals", "group_cut", "selected_documents", "group_overlap")
+            + source_version("mixture.regroup"),
             plan=plan_grouped_shards,
             partitions_def=MIXTURES,
             deps=[dg.AssetDep("joint_influence", partition_mapping=dg.AllPartitionMapping())],
@@ -86,7 +88,15 @@ def _weight_manifest_asset() -> LakeAsset:
         asset="weight_manifest",
         group=GROUP,
         kinds={"duckdb", "json"},
-        code=sql_version("group_density", "appendix_b_products", "exposure"),
+        code=sql_version("group_density", "appendix_b_products", "exposure")
+        + source_version(
+            "mixture.build",
+            "mixture.weights",
+            "mixture.budget",
+            "mixture.exposure",
+            "mixers",
+            "mixers.influence_density",
+        ),
         plan=plan_weight_manifest,
         partitions_def=MIXTURES,
         deps=[
@@ -140,14 +150,27 @@ def plan_selected_checkpoints(scope: Scope) -> Build:
         selection.selected.write_parquet(out / "selected.parquet")
         selection.assignments.write_parquet(out / "assignments.parquet")
 
-    def register_checkpoints(artifact: Artifact) -> None:
-        """Make the selected checkpoints partitions: whoever selects them owns the key set."""
-        keys = pl.read_parquet(artifact.path / "selected.parquet")["checkpoint"].to_list()
-        register(scope.instance, checkpoints_of(proxy), keys)
+    def own_checkpoint_keys(artifact: Artifact) -> None:
+        sync_checkpoint_keys(scope.instance, scope.lake, scope.settings, proxy, fresh={scope.key: artifact})
 
+    return scope.build(write, show_selected_checkpoints, settings=selection_slice(recipe), after=own_checkpoint_keys)
+
+
+def selection_slice(recipe: Recipe) -> object:
+    """What of a recipe determines its selected checkpoints."""
     options = ("selection", "selection_metric", "early_checkpoint", "max_checkpoints", "alpha")
-    chosen = {option: getattr(recipe, option) for option in options}
-    return scope.build(write, show_selected_checkpoints, settings=chosen, after=register_checkpoints)
+    return {option: getattr(recipe, option) for option in options}
+
+
+def joint_slice(recipe: Recipe, settings: Settings) -> object:
+    """What of a recipe determines its joint influence, selection included."""
+    options = ("scorer", "proxy", "query", "curvature", "group_tasks", "normalisation")
+    return [{option: getattr(recipe, option) for option in options}, selection_slice(recipe), settings.tasks.names]
+
+
+def grouping_slice(mixture: Mixture, settings: Settings) -> object:
+    """What of a mixture and its recipe determines its groups."""
+    return [mixture.top_share, mixture.snapshots, joint_slice(settings.recipe(mixture.recipe), settings)]
 
 
 def _influence_recipe(scope: Scope, name: str) -> Recipe:
@@ -178,16 +201,17 @@ def plan_joint_influence(scope: Scope) -> Build:
                     write_scored_shard(scorer, shard, path)
                 progress.advance(1)
 
-    options = ("scorer", "query", "curvature", "group_tasks", "normalisation")
-    settings = [{option: getattr(recipe, option) for option in options}, scope.settings.tasks.names]
-    return scope.build(write, show_joint_influence, settings=settings, resumable=True)
+    def show(artifact: Artifact) -> Metadata:
+        return show_joint_influence(artifact, recipe.normalisation)
+
+    return scope.build(write, show, settings=joint_slice(recipe, scope.settings), resumable=True)
 
 
 def _scorer(scope: Scope, name: str, recipe: Recipe, snapshot: str) -> Scorer:
     """The recipe's scorer, with pins on what it reads."""
     if recipe.scorer == "uniform":
         return UniformScorer()
-    origins = _origins(scope.pin("selected_checkpoints", name))
+    origins = _origins(scope.pin("selected_checkpoints", name, settings=selection_slice(recipe)))
     columns = {origin.name: _columns(origin, recipe, scope.settings.tasks.names) for origin in origins}
     folders, constants = {}, {}
     for origin in origins:
@@ -220,8 +244,9 @@ def plan_grouped_shards(scope: Scope) -> Build:
     Per group the top share of documents by its utility, over the union of the mixture's snapshots.
     """
     mixture = scope.settings.mixture(scope.key)
+    made_with = joint_slice(scope.settings.recipe(mixture.recipe), scope.settings)
     joint = {
-        snapshot: scope.pin("joint_influence", multi_key(recipe=mixture.recipe, snapshot=snapshot))
+        snapshot: scope.pin("joint_influence", multi_key(recipe=mixture.recipe, snapshot=snapshot), settings=made_with)
         for snapshot in mixture_snapshots(scope, mixture)
     }
 
@@ -237,7 +262,7 @@ def plan_grouped_shards(scope: Scope) -> Build:
     def show(artifact: Artifact) -> Metadata:
         return show_grouped_shards(artifact, joint)
 
-    return scope.build(write, show, settings=mixture.top_share)
+    return scope.build(write, show, settings=grouping_slice(mixture, scope.settings))
 
 
 def mixture_snapshots(scope: Scope, mixture: Mixture) -> list[str]:
@@ -257,9 +282,9 @@ def plan_weight_manifest(scope: Scope) -> Build:
     """
     mixture = scope.settings.mixture(scope.key)
     recipe = scope.settings.recipe(mixture.recipe)
-    grouped = scope.pin("grouped_shards", scope.key)
+    grouped = scope.pin("grouped_shards", scope.key, settings=grouping_slice(mixture, scope.settings))
     if recipe.scorer == "influence":
-        origins = _origins(scope.pin("selected_checkpoints", mixture.recipe))
+        origins = _origins(scope.pin("selected_checkpoints", mixture.recipe, settings=selection_slice(recipe)))
     else:
         origins = list(UniformScorer().groups)
     names = sorted({selection.snapshot for selection in list_selections(grouped.path)})
@@ -287,12 +312,3 @@ def plan_weight_manifest(scope: Scope) -> Build:
         return Written(content=manifest.digest)  # the file also says when and where it was made
 
     return scope.build(write, show_weight_manifest, settings=[mixture.model_dump(), recipe.model_dump()])
-
-
-def sql_version(*names: str) -> str:
-    """Code version of an asset made by these statements: their text decides, comments apart."""
-    statements = [
-        [line.rstrip() for line in load_sql(name).splitlines() if line.strip() and not line.lstrip().startswith("--")]
-        for name in names
-    ]
-    return digest_of(statements)[:12]

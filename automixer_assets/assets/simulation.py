@@ -10,8 +10,10 @@ import dagster as dg
 import polars as pl
 
 from automixer_assets.assets.corpus import tasks_slice
+from automixer_assets.benchmark.runner import RESULT_VERSION
 from automixer_assets.benchmark.tasks import ItemSet
 from automixer_assets.checks import check_loss, check_results
+from automixer_assets.code_versions import package_version
 from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import SCRATCH
@@ -22,7 +24,8 @@ from automixer_assets.proxy.checkpoints import checkpoint_key, list_checkpoints
 from automixer_assets.settings import Proxy, Settings
 
 TRAINING_VERSION = "1"
-BENCHMARK_VERSION = "1"
+"""Raise when the training loop or the data order changes what comes out: every proxy is then trained again."""
+BENCHMARK_VERSION = str(RESULT_VERSION)
 
 
 def simulation_assets(proxy: str, settings: Settings) -> list[LakeAsset]:
@@ -44,7 +47,7 @@ def simulation_assets(proxy: str, settings: Settings) -> list[LakeAsset]:
             asset=f"{proxy}/benchmark_table",
             group=group,
             kinds={"lm-eval", "torch"},
-            code=BENCHMARK_VERSION,
+            code=f"{BENCHMARK_VERSION}-{package_version('lm_eval')}",
             plan=_plan_benchmark_table(proxy),
             deps=[f"{proxy}/proxy_run", "validation_items"],
             checks=[Check("no_missing_results", "Every checkpoint has finite results on every task.", check_results)],
@@ -75,7 +78,9 @@ def _plan_proxy_run(proxy: str) -> Plan:
         def write(out: Path) -> None:
             _train_proxy(scope, chosen, [corpus.path for corpus in corpora], tokenizer.path, out)
 
-        return scope.build(write, show_proxy_run, settings=chosen.model_dump(), resumable=True)
+        return scope.build(
+            write, show_proxy_run, settings=chosen.model_dump(exclude={"training": {"resume_every"}}), resumable=True
+        )
 
     return plan_proxy_run
 
@@ -121,10 +126,10 @@ def _plan_benchmark_table(proxy: str) -> Plan:
         Every kept checkpoint on every task, through lm-eval, on the selection items (paper, section 3).
         """
         run, items = scope.pin(f"{proxy}/proxy_run"), scope.pin("validation_items")
-        total_steps = scope.settings.proxy(proxy).training.steps
 
         def write(out: Path) -> None:
             checkpoints = {checkpoint_key(proxy, step): path for step, path in list_checkpoints(run.path).items()}
+            total_steps = pl.scan_parquet(run.path / "training.parquet").select(pl.len()).collect().item()
             evaluate_on(scope, items.path, "selection", checkpoints, total_steps, out)
 
         return scope.build(

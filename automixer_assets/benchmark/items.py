@@ -152,19 +152,32 @@ def only_listed(loaded: Mapping[str, LoadedTask], item_sets: pl.DataFrame) -> di
     """The loaded tasks over the items that `item_sets.parquet` lists for their item set.
 
     Raises:
-        AutomixerError: a task has no item there; the table belongs to other settings.
+        AutomixerError: a task has no item there, or its items are no longer those that were listed.
     """
     restricted = {}
     for name, task in loaded.items():
         rows = item_sets.filter(pl.col("task") == name, pl.col("item_set") == task.item_set)
-        listed = set(rows["doc_index"])
+        listed = dict(rows.select("doc_index", "item_hash").iter_rows())
         positions = [position for position, index in enumerate(task.doc_indices) if index in listed]
+        _refuse_changed_items(task, listed)
         if not positions:
             raise AutomixerError(
                 f"item_sets.parquet lists no {task.item_set} item of task {name!r}; materialise it again"
             )
         restricted[name] = task if len(positions) == len(task) else task.keep(positions)
     return restricted
+
+
+def _refuse_changed_items(task: LoadedTask, listed: Mapping[int, str]) -> None:
+    """Rows are looked up by number: the text behind each must still be the one whose hash was compared."""
+    with harness():
+        found = {item.doc_index: item.item_hash for item in render_items(task)}
+    changed = [index for index, item_hash in listed.items() if found.get(index) != item_hash]
+    if changed:
+        raise AutomixerError(
+            f"task {task.name!r}: {len(changed)} of its {task.item_set} items, the first of them item {changed[0]}, "
+            "changed since validation_items was made; materialise validation_items again"
+        )
 
 
 def refuse_shared_items(rendered: Rendered) -> None:

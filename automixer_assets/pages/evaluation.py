@@ -69,10 +69,15 @@ def comparison_grid(comparison: pl.DataFrame, metric: str, baseline: str) -> pl.
     rows: dict[str, dict[str, str]] = {}
     for row in comparison.filter(pl.col("metric") == metric).iter_rows(named=True):
         cells = rows.setdefault(row["task"], {"task": row["task"]})
-        cells[row["mixture"]] = f"{row['mean']:.3f} ± {row['sd'] or 0:.3f}"
+        cells[row["mixture"]] = f"{row['mean']:.3f} ± {_spread(row['sd'])}"
         if row["mixture"] != baseline:
-            cells[f"{row['mixture']} - {baseline}"] = f"{row['difference']:+.3f} ± {row['difference_stderr'] or 0:.3f}"
+            cells[f"{row['mixture']} - {baseline}"] = f"{row['difference']:+.3f} ± {_spread(row['difference_stderr'])}"
     return pl.DataFrame(list(rows.values()))
+
+
+def _spread(value: float | None) -> str:
+    """A spread over seeds; a single seed has none."""
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _draw_differences(axes: Axes, comparison: pl.DataFrame, baseline: str) -> None:

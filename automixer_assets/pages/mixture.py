@@ -39,11 +39,13 @@ def show_selected_checkpoints(artifact: Artifact) -> Metadata:
     }
 
 
-def show_joint_influence(artifact: Artifact) -> Metadata:
+def show_joint_influence(artifact: Artifact, normalisation: str) -> Metadata:
     files = str(artifact.path / "shard-*.parquet")
     scan = pl.scan_parquet(files)
     groups = [column for column in scan.collect_schema().names() if column.startswith(UTILITY_PREFIX)]
     n_documents, helpful = scan.select(pl.len(), (pl.col("joint_utility") > 0).mean().alias("helpful")).collect().row(0)
+    # Normalised utilities are centred on the reference sample, so zero no longer means "neither helps nor harms".
+    positive = "helpful (utility > 0)" if normalisation == "none" else "above the reference sample's median"
     joint = metadata.sample(files, [*groups, "joint_utility"])
     summary = pl.DataFrame(
         [
@@ -60,11 +62,11 @@ def show_joint_influence(artifact: Artifact) -> Metadata:
     return {
         "dagster/row_count": n_documents,
         "joint utility (= - I_joint)": metadata.histogram(
-            joint["joint_utility"], "joint utility", mark=0.0, note="helpful documents to the right"
+            joint["joint_utility"], "joint utility", mark=0.0, note=f"to the right: {positive}"
         ),
-        "helpful share (joint utility > 0)": helpful,
+        f"share of documents that are {positive}": helpful,
         "groups": metadata.table(summary),
-        "SQL": metadata.sql(["group_utility", "joint_influence"]),
+        "SQL": metadata.sql(["group_utility", "normalisation_constants", "joint_influence"]),
         "dagster/column_schema": metadata.columns(
             [
                 ("doc_id", "string", "the source's id"),

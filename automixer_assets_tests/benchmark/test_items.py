@@ -181,7 +181,7 @@ def test_shared_items_can_be_dropped_from_the_earlier_set(
 
 
 def test_a_set_that_would_be_empty_is_refused(base: Path, cache: Path, tokenizer_folder: Path, tmp_path: Path) -> None:
-    same = {"default_splits": {"selection": "validation", "final": "validation"}}
+    same = {"default_splits": {"selection": "validation", "final": "validation[:100%]"}}
     settings = Tasks.model_validate({"names": ["three"], "directory": "tasks", **same})
     with pytest.raises(AutomixerError, match=r"every selection item of task 'three' is in a later item set"):
         write_validation_items(settings, base, load_tokenizer(tokenizer_folder), tmp_path, cache=cache, shared="drop")

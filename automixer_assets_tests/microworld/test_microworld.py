@@ -18,7 +18,7 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.microworld import SNAPSHOTS, TASKS, write_microworld
 from automixer_assets.microworld.documents import KIND_SHARES
 from automixer_assets.microworld.truth import read_truth
-from automixer_assets.settings import load_settings
+from automixer_assets.settings_file import load_settings
 
 DOCUMENTS = 200
 SPLITS = ("train", "validation", "test")
