@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,21 @@ def _dagster_home() -> Path:
                 f"DAGSTER_HOME {chosen!r} is not the absolute path of a folder: "
                 "correct it, or unset it to use the project's"
             )
+        if Path(chosen) != PROJECT_ROOT and "AUTOMIXER_STATE" not in _dagster_yaml(Path(chosen)):
+            sys.stderr.write(
+                f"note: DAGSTER_HOME={chosen} is not this project's: its runs and materialisations are kept there, "
+                "not below AUTOMIXER_STATE; unset it to use the project's\n"
+            )
         return Path(chosen)
     for folder in (Path.cwd(), PROJECT_ROOT):
         if (folder / "dagster.yaml").exists():
             return folder
     raise ConfigurationError("dagster.yaml was not found: run from the project's folder or set DAGSTER_HOME")
+
+
+def _dagster_yaml(home: Path) -> str:
+    path = home / "dagster.yaml"
+    return path.read_text() if path.exists() else ""
 
 
 class Automixer(dg.ConfigurableResource):

@@ -100,7 +100,8 @@ def test_a_snapshot_that_was_emptied_is_named(place: Place) -> None:
     result = place.run("materialize", "snapshot_inventory")
     assert result.code == 1
     assert result.sentence == (
-        f"snapshot {place.snapshots / SNAPSHOT} holds no *.parquet file: put its files there or withdraw the key"
+        f"snapshot {place.snapshots / SNAPSHOT} holds no *.parquet file: put its files there, "
+        "or withdraw it (`automixer snapshot remove`)"
     )
 
 

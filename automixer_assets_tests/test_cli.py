@@ -255,3 +255,15 @@ def test_the_real_command_prints_json_alone_and_its_exit_codes(finished: Place) 
     unknown = finished.run_process("mixture", "show", "nope", "--json")
     assert (unknown.code, unknown.stdout) == (2, "")
     assert "no mixture 'nope' was made" in unknown.sentence
+
+
+def test_snapshots_are_listed_and_withdrawn(tmp_path: Path) -> None:
+    place = create_place(tmp_path / "place")
+    place.run("snapshot", "add", SNAPSHOT)
+    assert place.run("snapshot", "list").stdout.split() == [SNAPSHOT]
+    assert json.loads(place.run("snapshot", "list", "--json").stdout) == [SNAPSHOT]
+    assert place.run("snapshot", "remove", SNAPSHOT).code == 0
+    assert json.loads(place.run("snapshot", "list", "--json").stdout) == []
+    unknown = place.run("snapshot", "remove", SNAPSHOT)
+    assert unknown.code == 2
+    assert f"no snapshot '{SNAPSHOT}' is registered" in unknown.sentence

@@ -104,12 +104,16 @@ def source_files(snapshot_folder: Path) -> list[SourceFile]:
         AutomixerError: the folder does not exist or holds no Parquet file.
     """
     if not snapshot_folder.is_dir():
-        raise AutomixerError(f"snapshot folder {snapshot_folder} does not exist: create it or correct corpus.directory")
+        raise AutomixerError(
+            f"snapshot folder {snapshot_folder} does not exist: create it or correct corpus.directory, "
+            "or withdraw it (`automixer snapshot remove`)"
+        )
     paths = sorted(path for path in snapshot_folder.rglob("*.parquet") if path.is_file())
     paths = [path for path in paths if not _is_hidden(path.relative_to(snapshot_folder))]
     if not paths:
         raise AutomixerError(
-            f"snapshot {snapshot_folder} holds no *.parquet file: put its files there or withdraw the key"
+            f"snapshot {snapshot_folder} holds no *.parquet file: put its files there, "
+            "or withdraw it (`automixer snapshot remove`)"
         )
     return [_source_file(snapshot_folder, path) for path in paths]
 

@@ -191,7 +191,7 @@ def test_a_folder_without_parquet_files_is_refused(tmp_path: Path) -> None:
         inventory_of(tmp_path / "nowhere", tmp_path / "out-1")
     empty = tmp_path / "S"
     empty.mkdir()
-    with pytest.raises(AutomixerError, match=r"S holds no \*\.parquet file: put its files there or withdraw the key"):
+    with pytest.raises(AutomixerError, match=r"S holds no \*\.parquet file: put its files there, or withdraw it"):
         inventory_of(empty, tmp_path / "out-2")
     (empty / "_SUCCESS").touch()
     write_source(empty / "_temporary" / "0" / "part-0.parquet", texts(1))
