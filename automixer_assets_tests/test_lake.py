@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,11 @@ def test_a_published_folder_is_found_by_digest_and_never_written_again(lake: Lak
 
 def test_content_depends_on_files_alone(lake: Lake):
     assert lake.publish("kind", "d1", _hello).content == lake.publish("kind", "d2", _hello).content
-    other = lake.publish("kind", "d3", lambda folder: (folder / "x").write_text("y") and None)
+
+    def write_other(folder: Path) -> None:
+        (folder / "x").write_text("y")
+
+    other = lake.publish("kind", "d3", write_other)
     assert other.content != lake.open("kind/d1").content
 
 
@@ -111,7 +116,7 @@ def test_too_little_space_is_refused_before_writing(lake: Lake, monkeypatch: pyt
         lake.publish("kind", "d1", _hello)
 
 
-def _hold(root: Path, entered: multiprocessing.synchronize.Event) -> None:
+def _hold(root: Path, entered: Event) -> None:
     def wait(folder: Path) -> None:
         (folder / "part").write_text("1")
         entered.set()
