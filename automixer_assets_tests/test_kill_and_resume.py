@@ -92,6 +92,7 @@ def test_killed_runs_end_with_the_bytes_of_an_undisturbed_one(finished: World, t
 
 
 def test_a_proxy_killed_in_the_middle_of_training_leaves_the_same_checkpoints(finished: World, world: World):
+    shutil.rmtree(world.lake.root / "proxy_run")
     overrides = {"proxies.demo.training.resume_every": 5}
     with killed_at_the_end(start(world, "demo/proxy_run", "--set", "proxies.demo.training.resume_every=5")) as process:
         assert wait_until(lambda: resume_states(world) != [], process), log_of(world)

@@ -73,7 +73,7 @@ def _plan_influence_query(proxy: str) -> Plan:
     def plan_influence_query(scope: Scope) -> Build:
         """What does this checkpoint want to learn for each task, and how strongly?
 
-        Per task the mean gradient of its items through DataInf's curvature (paper, section 4).
+        Per task the mean gradient of its items through the recipe's curvature (paper, section 4: DataInf's).
         """
         checkpoint = scope.pin(f"{proxy}/proxy_checkpoints", scope.key)
         items, sample = scope.pin("validation_items"), scope.pin("reference_sample")
@@ -90,30 +90,51 @@ def _plan_influence_query(proxy: str) -> Plan:
 def _write_query(
     scope: Scope, directions: list[tuple[str, str]], checkpoint: Path, items: Path, sample: Path, out: Path
 ) -> None:
-    from automixer_assets.influence import fit_query, merge_queries, model_digest, score_documents
+    from automixer_assets.influence import fit_query, merge_queries, model_digest, score_documents, tokens_of_fit
     from automixer_assets.proxy.model import load_model
     from automixer_assets.proxy.tokenizer import tokenizer_digest
 
-    model = load_model(checkpoint)
-    reference = read_reference_sample(sample)
+    model, reference = load_model(checkpoint), read_reference_sample(sample)
+    tasks = {curvature: _validation(items, directions, curvature) for curvature in sorted({c for c, _ in directions})}
+    total = sum(tokens_of_fit(validation, reference, curvature) for curvature, validation in tasks.items())
     queries = {}
-    for curvature in sorted({curvature for curvature, _ in directions}):
-        validation = {
-            f"{text}_{task}": pairs
-            for asked, text in directions
-            if asked == curvature
-            for task, pairs in read_gradient_items(items, text).items()
-        }
-        scope.log(
-            f"{scope.name}: fitting {len(validation)} {curvature} directions on {len(reference)} reference documents"
-        )
-        queries[curvature] = fit_query(
-            model, validation, reference, layers=LAYERS, curvature=curvature, batch_tokens=BATCH_TOKENS
-        )
+    with scope.progress(total, "tokens") as progress:
+        for curvature, validation in tasks.items():
+            scope.log(
+                f"{scope.name}: fitting {len(validation)} {curvature} directions "
+                f"on {len(reference)} reference documents"
+            )
+            queries[curvature] = fit_query(
+                model,
+                validation,
+                reference,
+                layers=LAYERS,
+                curvature=curvature,
+                batch_tokens=BATCH_TOKENS,
+                on_progress=_advancing(progress),
+            )
     query = merge_queries(queries)
     query.save(out, model_digest=model_digest(checkpoint), tokenizer_digest=tokenizer_digest(checkpoint))
-    scores: Any = pl.from_arrow(score_documents(model, documents=reference, query=query))
+    scores: Any = pl.from_arrow(score_documents(model, documents=reference, query=query, batch_tokens=BATCH_TOKENS))
     scores.write_parquet(out / "reference_scores.parquet")
+
+
+def _validation(
+    items: Path, directions: list[tuple[str, str]], curvature: str
+) -> dict[str, list[tuple[list[int], list[bool]]]]:
+    """The validation items of every query text that some recipe wants under this curvature, by TEXT_TASK."""
+    return {
+        f"{text}_{task}": pairs
+        for asked, text in directions
+        if asked == curvature
+        for task, pairs in read_gradient_items(items, text).items()
+    }
+
+
+def _advancing(progress: Progress) -> Callable[[int, int], None]:
+    """Translate "so many of this part's tokens are done" into steps of the whole."""
+    begun = progress.done
+    return lambda done, _: progress.advance(begun + done - progress.done)
 
 
 def read_gradient_items(folder: Path, text: str) -> dict[str, list[tuple[list[int], list[bool]]]]:
@@ -147,15 +168,13 @@ def _plan_checkpoint_influence(proxy: str) -> Plan:
 
 
 def _score_snapshot(scope: Scope, checkpoint: Path, query_folder: Path, corpus: Path, out: Path) -> None:
-    """Score shard by shard; a shard whose file is already there was finished by a killed pass."""
-    from automixer_assets.influence import InfluenceQuery, model_digest, score_shard
+    """Score shard by shard; a shard that a killed pass finished, from the same inputs, is not scored again."""
+    from automixer_assets.influence import InfluenceQuery, PassOptions, model_digest, score_shards
     from automixer_assets.proxy.model import load_model
     from automixer_assets.proxy.tokenizer import tokenizer_digest
 
-    model = load_model(checkpoint)
-    query = InfluenceQuery.load(
-        query_folder, model_digest=model_digest(checkpoint), tokenizer_digest=tokenizer_digest(checkpoint)
-    )
+    model, digest = load_model(checkpoint), model_digest(checkpoint)
+    query = InfluenceQuery.load(query_folder, model_digest=digest, tokenizer_digest=tokenizer_digest(checkpoint))
     snapshot = open_tokenized(corpus)
     if snapshot.tokenizer_digest != tokenizer_digest(checkpoint):
         raise AutomixerError(
@@ -164,18 +183,12 @@ def _score_snapshot(scope: Scope, checkpoint: Path, query_folder: Path, corpus: 
         )
     total = sum(int(shard.documents["n_tokens"].sum()) for shard in snapshot.shards)
     with scope.progress(total, "tokens") as progress:
-        for shard in snapshot.shards:
-            path, begun = out / f"{shard.name}.parquet", progress.done
-            if not path.exists():
-                score_shard(model, shard, query, path, BATCH_TOKENS, on_progress=_advancing(progress))
-            progress.advance(begun + float(shard.documents["n_tokens"].sum()) - progress.done)
-
-
-def _advancing(progress: Progress) -> Callable[[int, int], None]:
-    """Translate "so many of the shard's tokens are done" into steps of the whole pass."""
-    begun = progress.done
-
-    def on_progress(done: int, total: int) -> None:
-        progress.advance(begun + done - progress.done)
-
-    return on_progress
+        score_shards(
+            model,
+            snapshot.shards,
+            query,
+            out,
+            model_digest=digest,
+            options=PassOptions(batch_tokens=BATCH_TOKENS),
+            on_progress=_advancing(progress),
+        )

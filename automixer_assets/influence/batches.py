@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -96,16 +96,27 @@ def masked_document(tokens: TokenIds, mask: Any, loss: Loss, where: str) -> Docu
     return Document(tokens=ids, counted=counted, token_weight=1 / n_counted if loss == "mean" else 1.0)
 
 
-def check_vocabulary(documents: Sequence[Document], vocabulary: int, name: Callable[[int], str]) -> None:
-    """Raise AutomixerError naming the first document that holds an id outside [0, vocabulary)."""
+class Vocabulary(Protocol):
+    """What ids a model takes (see `language_model.py`)."""
+
+    @property
+    def vocabulary(self) -> int: ...
+
+    @property
+    def vocabulary_limit(self) -> str: ...
+
+
+def check_vocabulary(documents: Sequence[Document], model: Vocabulary, name: Callable[[int], str]) -> None:
+    """Raise AutomixerError naming the first document that holds an id outside the model's vocabulary."""
     for index, document in enumerate(documents):
         if len(document.tokens) == 0:
             continue
         lowest, highest = int(document.tokens.min()), int(document.tokens.max())
-        if lowest < 0 or highest >= vocabulary:
+        if lowest < 0 or highest >= model.vocabulary:
             outlier = lowest if lowest < 0 else highest
             raise AutomixerError(
-                f"{name(index)} holds token id {outlier}, but the model's vocabulary ends at {vocabulary - 1}: "
+                f"{name(index)} holds token id {outlier}, "
+                f"but the {model.vocabulary_limit} ends at {model.vocabulary - 1}: "
                 "tokenise it with the tokenizer the model was trained with"
             )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +19,22 @@ from automixer_assets.influence.batches import (
     plain_document,
     plan_by_length,
 )
-from automixer_assets.influence.curvature import curvature_named
+from automixer_assets.influence.curvature import DAMPING, curvature_named
 from automixer_assets.influence.gradients import differentiate
-from automixer_assets.influence.language_model import EMBEDDING, HEAD, LanguageModel, opened
+from automixer_assets.influence.language_model import EMBEDDING, HEAD, Backend, LanguageModel, opened
+from automixer_assets.influence.memory import batch_tokens_on
 from automixer_assets.influence.query import Direction, InfluenceQuery
 from automixer_assets.influence.reference_gradients import ReferenceSample
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
+
+    from automixer_assets.influence.curvature import Curved
+
+
+OnProgress = Callable[[int, int], None]
+"""Called after every batch with (predicted tokens done, predicted tokens in all)."""
 
 
 def fit_query(
@@ -37,46 +44,93 @@ def fit_query(
     *,
     layers: Sequence[str] = ("embedding", "head"),
     curvature: str = "datainf",
+    damping: float = DAMPING,
     loss: Loss = "mean",
-    batch_tokens: int = 4096,
+    seed: int = 0,
+    batch_tokens: int | None = None,
     max_length: int | None = None,
+    compile: bool = False,
+    dtype: str | None = None,
+    on_progress: OnProgress | None = None,
 ) -> InfluenceQuery:
-    """Fit one direction per task (paper, section 4, steps 1 to 3).
+    """Fit one direction per task (paper, section 4, steps 1 to 3), on the model's own device.
 
     Args:
-        model: a Hugging Face causal language model; it is left as it was.
+        model: a Hugging Face causal language model; it is left as it was. In half precision its head, losses and all
+            sums are float32 nevertheless.
         validation: task -> items (token_ids [T], loss_mask [T]); the mask is True where the token is predicted and
             counts. The first token has no context, so its flag is without effect.
         reference: token ids of the documents that fix the curvature.
-        layers: "embedding", "head" or both; tied weights are one matrix under either name, called "embedding".
-        curvature: "datainf" (paper) or "identity" (plain gradient product; ignores the reference documents).
+        layers: "embedding", "head", "last_block" (every linear layer of the last transformer block) and names of
+            linear modules; tied weights are one matrix under either name, called "embedding". Biases do not count.
+        curvature: "datainf" (paper), "identity" (plain gradient product; ignores the reference documents), or "kfac"
+            (Kronecker factors from labels drawn under `seed`; embedding and head only).
+        damping: as a share of the mean curvature; 0.1 is the paper's.
         loss: "mean" over counted tokens, or "sum".
-        batch_tokens: padded tokens per forward pass.
+        batch_tokens: padded tokens per forward pass; 4096 on a CPU, more on a GPU with its memory.
         max_length: tokens per window, the model's context by default; longer texts are cut into windows that overlap
             by one token and weigh in by their predicted tokens.
+        compile: run the body through torch.compile; embedding and head only.
+        dtype: "bfloat16" or "float16" for the matrix products of the body (autocast).
+        on_progress: called after every batch; passes over the reference documents count each time.
 
     Raises:
-        AutomixerError: no task, an empty task or item, no reference document, ids outside the vocabulary, non-finite
-            gradients, or a model whose logits are not body x output matrix.
+        AutomixerError: no task, an empty task or item, too small a reference sample, ids outside the vocabulary,
+            non-finite gradients, unknown layers, or a model whose logits are not body x output matrix.
     """
-    turn = curvature_named(curvature)
+    rule = curvature_named(curvature)
     items = {task: _items(task, given, loss) for task, given in validation.items()}
     if not items:
         raise AutomixerError("the validation set names no task: give {task: [(token_ids, loss_mask), ...]}")
     documents = [plain_document(ids, loss, f"reference document {i}") for i, ids in enumerate(reference)]
-    every = [*documents, *(item for of_task in items.values() for item in of_task)]
-    with opened(model) as parts:
+    of_tasks = [item for of_task in items.values() for item in of_task]
+    ticks = _Ticks(on_progress, _counted(of_tasks) + rule.passes * _counted(documents))
+    with opened(model, Backend(compile, dtype)) as parts:
         _check_vocabulary(parts, items, documents)
-        length = parts.max_length(max_length, max(len(document.tokens) for document in every))
+        length = parts.max_length(max_length, max(len(document.tokens) for document in [*documents, *of_tasks]))
+        batch = batch_tokens_on(parts.device, batch_tokens)
         matrices = parts.layers(layers)
-        v = _validation_gradients(parts, items, matrices, length, batch_tokens)
-        curved = turn(v, ReferenceSample(parts, documents, matrices, length, batch_tokens))
-    norms = {layer: v[layer].flatten(1).norm(dim=1).tolist() for layer in matrices}  # layer -> [m]
+        v = _validation_gradients(parts, items, matrices, length, batch, ticks.add)
+        curved = rule.turn(v, ReferenceSample(parts, documents, matrices, length, batch, seed, ticks.add), damping)
+    return _query(list(items), curvature, curved, v, loss, parts.tied)
+
+
+def _query(
+    tasks: list[str], curvature: str, curved: Curved, v: Mapping[str, Tensor], loss: Loss, tied: bool
+) -> InfluenceQuery:
+    norms = {layer: v[layer].flatten(1).norm(dim=1).tolist() for layer in v}  # layer -> [m]
     directions = tuple(
-        Direction(task, curvature, curved.damping, v_norm={layer: norms[layer][k] for layer in matrices})
-        for k, task in enumerate(items)
+        Direction(task, curvature, curved.damping, v_norm={layer: norms[layer][k] for layer in v})
+        for k, task in enumerate(tasks)
     )
-    return InfluenceQuery(directions=directions, loss=loss, tied=parts.tied, r=curved.r, v=v)
+    return InfluenceQuery(directions=directions, loss=loss, tied=tied, r=curved.r, v=v)
+
+
+def tokens_of_fit(
+    validation: Mapping[str, Sequence[tuple[TokenIds, Any]]], reference: Sequence[TokenIds], curvature: str
+) -> int:
+    """What `fit_query`'s progress adds up to: predicted tokens over all its passes."""
+    of_tasks = [item for task, given in validation.items() for item in _items(task, given, "sum")]
+    documents = [plain_document(ids, "sum", f"reference document {i}") for i, ids in enumerate(reference)]
+    return _counted(of_tasks) + curvature_named(curvature).passes * _counted(documents)
+
+
+@dataclass
+class _Ticks:
+    """Counts predicted tokens over all passes of a fit."""
+
+    on_progress: OnProgress | None
+    total: int
+    done: int = 0
+
+    def add(self, n_tokens: int) -> None:
+        self.done += n_tokens
+        if self.on_progress is not None:
+            self.on_progress(self.done, self.total)
+
+
+def _counted(documents: Sequence[Document]) -> int:
+    return sum(document.n_counted for document in documents)
 
 
 def _items(task: str, given: Sequence[tuple[TokenIds, Any]], loss: Loss) -> list[Document]:
@@ -91,8 +145,8 @@ def _items(task: str, given: Sequence[tuple[TokenIds, Any]], loss: Loss) -> list
 
 def _check_vocabulary(model: LanguageModel, items: Mapping[str, list[Document]], reference: list[Document]) -> None:
     for task, of_task in items.items():
-        check_vocabulary(of_task, model.vocabulary, lambda i, task=task: f"validation item {i} of task '{task}'")
-    check_vocabulary(reference, model.vocabulary, lambda i: f"reference document {i}")
+        check_vocabulary(of_task, model, lambda i, task=task: f"validation item {i} of task '{task}'")
+    check_vocabulary(reference, model, lambda i: f"reference document {i}")
 
 
 def _validation_gradients(
@@ -101,8 +155,9 @@ def _validation_gradients(
     layers: tuple[str, ...],
     max_length: int,
     batch_tokens: int,
+    on_tokens: Callable[[int], None],
 ) -> dict[str, Tensor]:
-    """v: per layer [m, V, d], the mean over a task's items of their gradients (paper, section 4, step 1)."""
+    """v: per layer [m, rows, columns], the mean over a task's items of their gradients (paper, section 4, step 1)."""
     import torch
 
     v = {
@@ -112,23 +167,27 @@ def _validation_gradients(
     for k, (task, of_task) in enumerate(items.items()):
         sink = _Sum(model, {layer: v[layer][k] for layer in layers})
         for windows in plan_by_length(of_task, max_length, batch_tokens):
-            differentiate(model, build_batch(windows, of_task, dtype=model.compute_dtype, device=model.device), sink)
+            batch = build_batch(windows, of_task, dtype=model.compute_dtype, device=model.device)
+            on_tokens(len(differentiate(model, batch, sink)))
         if not all(bool(v[layer][k].isfinite().all()) for layer in layers):
             raise AutomixerError(
-                f"the validation gradient of task '{task}' is not finite: check that the checkpoint's losses are"
+                f"the validation gradient of task '{task}' is not finite: {model.remedy()}, or leave the task out"
             )
     return v
 
 
 @dataclass(frozen=True)
 class _Sum:
-    """A gradient sink that adds all documents up: layer -> [V, d]."""
+    """A gradient sink that adds all documents up: layer -> [rows, columns]."""
 
     model: LanguageModel
     total: Mapping[str, Tensor]
 
     def wants_embedding(self) -> bool:
         return EMBEDDING in self.total
+
+    def wanted_linears(self) -> tuple[str, ...]:
+        return tuple(layer for layer in self.total if layer in self.model.linears)
 
     def head(self, delta: Tensor, hidden: Tensor, spans: Sequence[Span]) -> None:
         matrix = self.total.get(EMBEDDING if self.model.tied else HEAD)
@@ -137,3 +196,6 @@ class _Sum:
 
     def embedding(self, batch: Batch, gradients: Tensor) -> None:
         self.total[EMBEDDING].index_put_((batch.inputs.flatten(),), gradients.flatten(0, 1), accumulate=True)
+
+    def linear(self, layer: str, batch: Batch, left: Tensor, right: Tensor) -> None:
+        self.total[layer].addmm_(left.flatten(0, 1).T, right.flatten(0, 1))

@@ -1,17 +1,19 @@
 """A causal language model seen as body, embedding matrix and output matrix, frozen for gradient work.
 
 What belongs here: reaching those parts in any Hugging Face causal LM, and refusing models whose parts do not compose
-to the model's own logits. What does not: gradients (see `gradients.py`).
+to the model's own logits. What does not: gradients (see `gradients.py`), other linear layers (`linear_layers.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from automixer_assets.errors import AutomixerError
+from automixer_assets.influence.linear_layers import chosen_linears, find_linears, last_block_prefix
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +23,21 @@ if TYPE_CHECKING:
 EMBEDDING = "embedding"
 HEAD = "head"
 LAYERS = (EMBEDDING, HEAD)
+HALF_TYPES = ("bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """How the body runs; the output layer and the losses never leave float32 (float64 for a float64 model)."""
+
+    compile: bool = False  # torch.compile of the body, for any shape
+    dtype: str | None = None  # "bfloat16" or "float16": matrix products of the body in it, weights untouched (autocast)
+
+    def __post_init__(self) -> None:
+        if self.dtype is not None and self.dtype not in HALF_TYPES:
+            raise AutomixerError(
+                f"dtype must be one of {', '.join(HALF_TYPES)}, or None for the model's own, not {self.dtype!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,9 @@ class LanguageModel:
     tied: bool
     padding_id: int | None  # its embedding is never trained: torch gives that row no gradient
     context: int | None
+    linears: Mapping[str, Any]  # module name -> linear module of the body
+    last_block: str | None  # prefix of the last block's module names
+    backend: Backend
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -44,9 +64,23 @@ class LanguageModel:
         return self.head.device
 
     @property
+    def half(self) -> str | None:
+        """The half-precision type that the body runs in, if it does."""
+        own = str(self.embedding.dtype).removeprefix("torch.")
+        return self.backend.dtype or (own if own in HALF_TYPES else None)
+
+    @property
     def vocabulary(self) -> int:
-        """Ids that can be embedded; the output matrix may have fewer rows."""
+        """Ids that can be embedded and predicted; the two matrices may differ in rows."""
         return min(self.embedding.shape[0], self.head.shape[0])
+
+    @property
+    def vocabulary_limit(self) -> str:
+        """Which matrix ends the vocabulary, in words."""
+        inputs, outputs = self.embedding.shape[0], self.head.shape[0]
+        if inputs == outputs:
+            return "model's vocabulary"
+        return "model's output matrix" if outputs < inputs else "model's embedding matrix"
 
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings [B, T, d] of ids [B, T]."""
@@ -54,7 +88,8 @@ class LanguageModel:
 
     def hidden(self, embeds: Tensor) -> Tensor:
         """Final hidden states [B, T, d]. Causal attention, so right padding needs no mask."""
-        return self.body(inputs_embeds=embeds, attention_mask=None, use_cache=False).last_hidden_state
+        with self._precision():
+            return self.body(inputs_embeds=embeds, attention_mask=None, use_cache=False).last_hidden_state
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [N, V] of hidden states [N, d], in the compute dtype."""
@@ -62,16 +97,25 @@ class LanguageModel:
         return logits if self.bias is None else logits.add_(self.bias)
 
     def layers(self, wanted: Sequence[str]) -> tuple[str, ...]:
-        """The distinct matrices among `wanted`: tied weights are one matrix, called "embedding", counted once."""
-        unknown = sorted(set(wanted) - set(LAYERS))
-        if unknown or not wanted:
+        """The distinct matrices among `wanted`: tied weights are one matrix, called "embedding", counted once.
+
+        Raises AutomixerError when nothing is wanted, a name is unknown, or the body is compiled and cannot be recorded.
+        """
+        if not wanted:
+            raise AutomixerError(f"layers must be chosen from {', '.join(LAYERS)}, not nothing")
+        linears = chosen_linears([name for name in wanted if name not in LAYERS], self.linears, self.last_block)
+        if linears and self.backend.compile:
             raise AutomixerError(
-                f"layers must be chosen from {', '.join(LAYERS)}, not {', '.join(unknown) or 'nothing'}"
+                f"layer '{linears[0]}' cannot be recorded in a compiled body: pass compile=False, or take "
+                "layers=('embedding', 'head')"
             )
-        return (EMBEDDING,) if self.tied else tuple(layer for layer in LAYERS if layer in wanted)
+        matrices = tuple(layer for layer in LAYERS if layer in wanted)
+        return ((EMBEDDING,) if self.tied and matrices else matrices) + linears
 
     def shape(self, layer: str) -> tuple[int, int]:
-        """(V, d) of a layer's matrix."""
+        """(rows, columns) of a layer's matrix; (V, d) for the embedding and the head."""
+        if layer not in LAYERS:
+            return tuple(self.linears[layer].weight.shape)
         rows, columns = (self.embedding if layer == EMBEDDING else self.head).shape
         return rows, columns
 
@@ -84,9 +128,22 @@ class LanguageModel:
             raise AutomixerError(f"max_length must be at least 2 to predict anything, not {length}: raise it")
         return length
 
+    def remedy(self) -> str:
+        """What to do about numbers that are not finite."""
+        if self.half == "float16":
+            return "float16 ends at 65504, so run the model in bfloat16 or float32"
+        return "check the checkpoint"
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        import torch
+
+        if self.backend.dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=getattr(torch, self.backend.dtype))
+
 
 @contextmanager
-def opened(model: PreTrainedModel) -> Iterator[LanguageModel]:
+def opened(model: PreTrainedModel, backend: Backend | None = None) -> Iterator[LanguageModel]:
     """The model's parts, with every parameter frozen and dropout off; both are restored afterwards.
 
     Raises AutomixerError when the parts do not reproduce the model's own logits.
@@ -99,17 +156,29 @@ def opened(model: PreTrainedModel) -> Iterator[LanguageModel]:
     try:
         parts = _parts(model)
         _check_composition(model, parts)
-        yield parts
+        yield _on_backend(parts, backend or Backend())
     finally:
         for parameter in trainable:
             parameter.requires_grad_(True)
         model.train(was_training)
 
 
+def _on_backend(parts: LanguageModel, backend: Backend) -> LanguageModel:
+    import torch
+
+    body = torch.compile(parts.body, dynamic=True) if backend.compile else parts.body
+    return replace(parts, body=body, backend=backend)
+
+
 def _parts(model: PreTrainedModel) -> LanguageModel:
     import torch
 
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if head is None:
+        raise AutomixerError(
+            f"{type(model).__name__} has no output embedding, so it predicts no token: load the checkpoint with "
+            "AutoModelForCausalLM"
+        )
     if not isinstance(embedding, torch.nn.Embedding) or not isinstance(head, torch.nn.Linear):
         raise AutomixerError(
             f"{type(model).__name__} has no plain embedding and output matrix: use a Hugging Face causal language model"
@@ -124,6 +193,9 @@ def _parts(model: PreTrainedModel) -> LanguageModel:
         tied=head.weight is embedding.weight,
         padding_id=embedding.padding_idx,
         context=getattr(model.config, "max_position_embeddings", None),
+        linears=find_linears(model),
+        last_block=last_block_prefix(model),
+        backend=Backend(),
     )
 
 
@@ -135,8 +207,8 @@ def _check_composition(model: PreTrainedModel, parts: LanguageModel) -> None:
     with torch.no_grad():
         expected = model(input_ids=ids, use_cache=False).logits[0].to(parts.compute_dtype)  # [T, V]
         composed = parts.logits(parts.hidden(parts.embed(ids))[0])  # [T, V]
-    half = parts.embedding.dtype in (torch.bfloat16, torch.float16)
-    tolerance = (5e-2 if half else 1e-4) * max(1.0, float(expected.nan_to_num(0.0, 0.0, 0.0).abs().max()))
+    largest = float(expected.nan_to_num(0.0, 0.0, 0.0).abs().max())
+    tolerance = (5e-2 if parts.half else 1e-4) * max(1.0, largest)
     if not torch.allclose(composed, expected, rtol=0.0, atol=tolerance, equal_nan=True):
         raise AutomixerError(
             f"{type(model).__name__} transforms its embeddings or logits outside its two matrices, "

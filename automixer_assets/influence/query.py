@@ -44,8 +44,8 @@ class InfluenceQuery:
     directions: tuple[Direction, ...]
     loss: str
     tied: bool  # fitted on tied weights: "embedding" is the one matrix, input and output part added
-    r: Mapping[str, Tensor]  # layer -> [m, V, d]
-    v: Mapping[str, Tensor] | None = None  # layer -> [m, V, d]
+    r: Mapping[str, Tensor]  # layer -> [m, rows, columns] of the layer's weight; [m, V, d] for embedding and head
+    v: Mapping[str, Tensor] | None = None  # likewise
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,6 +60,17 @@ class InfluenceQuery:
     def lambda_(self) -> dict[str, tuple[float | None, ...]]:
         """Per layer, lambda_l of every direction; None for a curvature without damping."""
         return {layer: tuple(d.damping.get(layer) for d in self.directions) for layer in self.r}
+
+    def digest(self) -> str:
+        """sha256, hex, over everything that scores depend on: directions, loss, tying and r."""
+        import torch
+
+        columns = [(direction.name, direction.curvature) for direction in self.directions]
+        layers = [(layer, str(tensor.dtype), list(tensor.shape)) for layer, tensor in self.r.items()]
+        digest = hashlib.sha256(json.dumps([columns, self.loss, self.tied, layers]).encode())
+        for tensor in self.r.values():
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     def save(self, folder: Path, *, model_digest: str, tokenizer_digest: str) -> None:
         """Write `query.safetensors` and then `query.json`; the digests say what the query may be used with."""
@@ -146,15 +157,30 @@ def merge_queries(queries: Mapping[str, InfluenceQuery]) -> InfluenceQuery:
 
 
 def model_digest(folder: Path) -> str:
-    """sha256, hex, over `config.json` and every `*.safetensors` file of a Hugging Face folder, in name order."""
+    """sha256, hex, over `config.json` and every `*.safetensors` file of a Hugging Face folder, in name order.
+
+    Raises AutomixerError naming a file that the folder lacks.
+    """
     weights = sorted(folder.glob("*.safetensors"))
-    if not weights or not (folder / "config.json").exists():
-        raise AutomixerError(f"{folder} is no Hugging Face model folder: it needs config.json and *.safetensors files")
+    missing = _missing_files(folder, {path.name for path in weights})
+    if missing:
+        raise AutomixerError(
+            f"{folder} is no Hugging Face model folder, for it lacks {', '.join(missing)}: copy the checkpoint again"
+        )
     digest = hashlib.sha256()
     for path in [folder / "config.json", *weights]:
         with path.open("rb") as file:
             digest.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
+
+
+def _missing_files(folder: Path, weights: set[str]) -> list[str]:
+    """`config.json`, and the weights that the index of a sharded checkpoint lists, or any at all."""
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        return [*missing, *sorted(set(json.loads(index.read_text())["weight_map"].values()) - weights)]
+    return missing if weights else [*missing, "*.safetensors"]
 
 
 def _form(query: InfluenceQuery) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,8 +36,9 @@ def slow_query(
     curvature: str = "datainf",
     loss: str = "mean",
     max_length: int | None = None,
+    seed: int = 0,
 ) -> ReferenceQuery:
-    """v, lambda and r by the paper's formulas (section 4, steps 1 to 3)."""
+    """v, lambda and r by the paper's formulas (section 4, steps 1 to 3); kfac as `reference_kfac.py` has it."""
     import torch
 
     v: dict[str, Gradients] = {}
@@ -46,6 +47,10 @@ def slow_query(
         v[task] = {layer: torch.stack([g[layer] for g in gradients]).mean(0) for layer in gradients[0]}
     if curvature == "identity":
         return ReferenceQuery(v=v, lambda_={}, r=v)
+    if curvature == "kfac":
+        from automixer_assets.influence.reference_kfac import slow_kfac
+
+        return ReferenceQuery(v, *slow_kfac(model, v, reference, max_length=max_length, seed=seed))
     samples = [_gradient(model, ids, [True] * len(ids), layers, loss, max_length) for ids in reference]
     lambda_ = {
         layer: 0.1 / (len(samples) * samples[0][layer].numel()) * sum(float((g[layer] ** 2).sum()) for g in samples)
@@ -118,13 +123,15 @@ def _gradient(
     """Gradient of one document's loss by layer; tied weights are one parameter, so autograd adds both parts."""
     import torch
 
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    assert embedding is not None and head is not None
-    matrices = {"embedding": embedding.weight, "head": head.weight}
-    if matrices["embedding"] is matrices["head"]:
-        matrices = {"embedding": matrices["embedding"]}
+    embedding: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()
+    named: dict[str, Tensor] = {"embedding": embedding.weight, "head": head.weight}
+    if embedding.weight is head.weight and set(layers) & set(named):
+        matrices = {"embedding": embedding.weight}
     else:
-        matrices = {layer: matrices[layer] for layer in layers}
+        matrices = {layer: named[layer] for layer in layers if layer in named}
+    others: dict[str, Any] = {layer: model.get_submodule(layer) for layer in layers if layer not in named}
+    matrices |= {layer: module.weight for layer, module in others.items()}
     value = slow_loss(model, ids, mask, loss, max_length)
     if not value.requires_grad:  # nothing is predicted
         return {layer: torch.zeros_like(matrix) for layer, matrix in matrices.items()}

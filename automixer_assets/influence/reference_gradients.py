@@ -1,18 +1,33 @@
-"""Whole-document gradients, a few documents at a time: what curvatures are fitted on.
+"""The reference sample under one model: what curvatures are fitted on.
 
 What belongs here: gathering a document's pieces (chunks, windows, both parts of tied weights) into one gradient per
-layer. What does not: what a curvature does with them (see `curvature.py`). Scoring never comes here.
+layer, a few documents at a time; running the sample with drawn labels for Kronecker factors. What does not: what a
+curvature does with them (see `curvature.py`). Scoring never comes here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from automixer_assets.influence.batches import Batch, Document, Span, build_batch, plan_by_document, windows_of
+import numpy as np
+
+from automixer_assets.errors import AutomixerError
+from automixer_assets.influence.batches import (
+    Batch,
+    Document,
+    Span,
+    Window,
+    build_batch,
+    plan_by_document,
+    plan_by_length,
+    windows_of,
+)
 from automixer_assets.influence.gradients import differentiate
+from automixer_assets.influence.kronecker import KroneckerFactor, Moments
 from automixer_assets.influence.language_model import EMBEDDING, HEAD, LanguageModel
+from automixer_assets.influence.memory import buffer_elements
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,12 +35,12 @@ if TYPE_CHECKING:
     from automixer_assets.influence.curvature import LayerGradient
 
 OPEN_ELEMENTS = 2**24
-"""Dense gradients held at a time (documents x vocabulary x hidden); at least one document's."""
+"""Dense gradients held at a time (documents x entries of their matrices); at least one document's."""
 
 
 @dataclass(frozen=True)
 class DenseGradient:
-    """A full matrix: the output layer, or tied weights."""
+    """A full matrix: the output layer, tied weights, or a linear layer."""
 
     matrix: Tensor  # [V, d]
 
@@ -63,6 +78,7 @@ class _Pieces:
     head: Tensor | None = None  # [V, d]
     ids: list[Tensor] = field(default_factory=list)  # each [T]
     gradients: list[Tensor] = field(default_factory=list)  # each [T, d]
+    linears: dict[str, Tensor] = field(default_factory=dict)  # layer -> [rows, columns]
 
 
 @dataclass(frozen=True)
@@ -74,27 +90,69 @@ class ReferenceSample:
     layers: tuple[str, ...]
     max_length: int
     batch_tokens: int
+    seed: int
+    on_tokens: Callable[[int], None]  # called after every batch with its predicted tokens
 
     @property
     def n_documents(self) -> int:
         return len(self.documents)
 
+    @property
+    def n_tokens(self) -> int:
+        return sum(document.n_counted for document in self.documents)
+
+    def remedy(self) -> str:
+        return self.model.remedy()
+
+    def factors(self) -> dict[str, tuple[KroneckerFactor, ...]]:
+        """Kronecker factors, every token's label drawn from the model's softmax and every token's loss of weight 1.
+
+        Document i draws by numpy's default generator under [seed, i], token p by its p-th number: labels depend on
+        neither batches nor the other documents.
+        """
+        documents = [replace(document, token_weight=1.0) for document in self.documents]
+        draws = [np.random.default_rng([self.seed, i]).random(len(d.tokens)) for i, d in enumerate(documents)]
+        moments = Moments.empty(self.model, self.layers)
+        for windows in plan_by_length(documents, self.max_length, self.batch_tokens):
+            batch = self._batch(windows, documents)
+            of_batch = np.concatenate([draws[w.document][w.start + 1 : w.stop] for w in windows])  # [N]
+            nll = differentiate(self.model, batch, moments, draws=batch.weights.new_tensor(of_batch))
+            self._refuse_nonfinite(nll, batch)
+            self.on_tokens(len(nll))
+        return moments.factors(self.n_tokens)
+
+    def _refuse_nonfinite(self, nll: Tensor, batch: Batch) -> None:
+        bad = (~nll.isfinite()).nonzero()  # [k, 1]
+        if len(bad):
+            window = int(np.searchsorted(np.cumsum(batch.row_counts), int(bad[0]), side="right"))
+            raise AutomixerError(
+                f"reference document {batch.documents[window]} has a non-finite loss: {self.model.remedy()}, "
+                "or leave the document out"
+            )
+
+    def _batch(self, windows: list[Window], documents: Sequence[Document]) -> Batch:
+        return build_batch(windows, documents, dtype=self.model.compute_dtype, device=self.model.device)
+
     def gradients(self) -> Iterator[tuple[int, Mapping[str, LayerGradient]]]:
         """(index, gradient per layer) of every document with a predicted token, longest document first."""
-        dense = self.model.tied or HEAD in self.layers
-        elements = self.model.head.numel() if dense else 1
-        max_windows = max(1, OPEN_ELEMENTS // elements)
+        max_windows = max(1, buffer_elements(self.model.device, OPEN_ELEMENTS) // self._dense_elements())
         plan = plan_by_document(self.documents, self.max_length, self.batch_tokens, max_windows)
         missing = {i: len(windows_of(i, len(d.tokens), self.max_length)) for i, d in enumerate(self.documents)}
         pieces: dict[int, _Pieces] = {}
         for windows in plan:
-            batch = build_batch(windows, self.documents, dtype=self.model.compute_dtype, device=self.model.device)
+            batch = self._batch(windows, self.documents)
             for document in batch.documents:
                 pieces.setdefault(document, _Pieces())
                 missing[document] -= 1
-            differentiate(self.model, batch, _Collect(self.model, self.layers, batch.documents, pieces))
+            nll = differentiate(self.model, batch, _Collect(self.model, self.layers, batch.documents, pieces))
             for document in [index for index in pieces if missing[index] == 0]:
                 yield document, _assembled(pieces.pop(document), self.model, self.layers)
+            self.on_tokens(len(nll))
+
+    def _dense_elements(self) -> int:
+        """Entries of one document's dense gradients; an untied embedding's is held by rows."""
+        dense = [layer for layer in self.layers if layer != EMBEDDING or self.model.tied]
+        return max(1, sum(rows * columns for rows, columns in map(self.model.shape, dense)))
 
 
 @dataclass(frozen=True)
@@ -109,8 +167,11 @@ class _Collect:
     def wants_embedding(self) -> bool:
         return EMBEDDING in self.layers
 
+    def wanted_linears(self) -> tuple[str, ...]:
+        return tuple(layer for layer in self.layers if layer in self.model.linears)
+
     def head(self, delta: Tensor, hidden: Tensor, spans: Sequence[Span]) -> None:
-        if HEAD not in self.layers and not self.model.tied:
+        if (EMBEDDING if self.model.tied else HEAD) not in self.layers:
             return
         for span in spans:
             pieces = self.pieces[self.documents[span.window]]
@@ -122,6 +183,11 @@ class _Collect:
             self.pieces[document].ids.append(batch.inputs[index])
             self.pieces[document].gradients.append(gradients[index])
 
+    def linear(self, layer: str, batch: Batch, left: Tensor, right: Tensor) -> None:
+        for index, document in enumerate(batch.documents):
+            part, linears = left[index].T @ right[index], self.pieces[document].linears  # [rows, columns]
+            linears[layer] = part if layer not in linears else linears[layer].add_(part)
+
 
 def _assembled(pieces: _Pieces, model: LanguageModel, layers: tuple[str, ...]) -> dict[str, LayerGradient]:
     """One gradient per layer; tied weights add the input part into the output part, so norms have the cross term."""
@@ -130,11 +196,11 @@ def _assembled(pieces: _Pieces, model: LanguageModel, layers: tuple[str, ...]) -
     def output_part() -> Tensor:
         return pieces.head if pieces.head is not None else torch.zeros_like(model.head)  # [V, d]
 
-    if model.tied:
+    gradient: dict[str, LayerGradient] = {name: DenseGradient(matrix) for name, matrix in pieces.linears.items()}
+    if model.tied and EMBEDDING in layers:
         matrix, inputs = output_part(), _input_part(pieces)
         inputs.add_to(matrix[None], matrix.new_ones(1))
-        return {EMBEDDING: DenseGradient(matrix)}
-    gradient: dict[str, LayerGradient] = {}
+        return {**gradient, EMBEDDING: DenseGradient(matrix)}
     if EMBEDDING in layers:
         gradient[EMBEDDING] = _input_part(pieces)
     if HEAD in layers:

@@ -22,7 +22,8 @@ from automixer_assets.influence.batches import (
     plan_by_length,
 )
 from automixer_assets.influence.gradients import differentiate
-from automixer_assets.influence.language_model import EMBEDDING, HEAD, LanguageModel, opened
+from automixer_assets.influence.language_model import EMBEDDING, HEAD, Backend, LanguageModel, opened
+from automixer_assets.influence.memory import batch_tokens_on, buffer_elements
 from automixer_assets.influence.query import InfluenceQuery
 
 if TYPE_CHECKING:
@@ -35,7 +36,17 @@ OnProgress = Callable[[int, int], None]
 """Called after every batch with (predicted tokens done, predicted tokens in all)."""
 
 BLOCK_ELEMENTS = 2**22
-"""Largest block of output-layer gradients at a time (windows x vocabulary rows x hidden): 16 MiB in float32."""
+"""Largest block of gradients at a time (windows x rows of the matrix x columns): 16 MiB in float32."""
+
+
+@dataclass(frozen=True)
+class PassOptions:
+    """How documents are run: `batch_tokens` None is 4096 on a CPU, more on a GPU; `max_length` None the context."""
+
+    batch_tokens: int | None = None
+    max_length: int | None = None
+    on_nonfinite: OnNonfinite = "raise"
+    backend: Backend | None = None
 
 
 @dataclass(frozen=True)
@@ -57,15 +68,18 @@ def score_documents(
     documents: Sequence[TokenIds],
     query: InfluenceQuery,
     *,
-    batch_tokens: int = 4096,
+    batch_tokens: int | None = None,
     max_length: int | None = None,
     on_nonfinite: OnNonfinite = "raise",
     on_progress: OnProgress | None = None,
+    compile: bool = False,
+    dtype: str | None = None,
 ) -> pa.Table:
-    """Influence of each document on each direction of the query (paper, section 4, step 4).
+    """Influence of each document on each direction of the query (paper, section 4, step 4), on the model's own device.
 
-    A document longer than `max_length` is scored in windows that overlap by one token, averaged by predicted tokens.
-    A document without a predicted token (one token) has influence 0 and loss 0.
+    `batch_tokens`, `compile` and `dtype` are as in `fit_query`; a pass may run otherwise than the fit did. A document
+    longer than `max_length` is scored in windows that overlap by one token, averaged by predicted tokens. One without
+    a predicted token (one token) has influence 0 and loss 0.
 
     Returns:
         Table in input order: influence_<direction> (negative is helpful; float64 for a float64 model, else float32),
@@ -79,9 +93,7 @@ def score_documents(
         model,
         documents,
         query,
-        batch_tokens=batch_tokens,
-        max_length=max_length,
-        on_nonfinite=on_nonfinite,
+        PassOptions(batch_tokens, max_length, on_nonfinite, Backend(compile, dtype)),
         on_progress=on_progress,
         name=lambda index: f"document {index}",
     )
@@ -100,27 +112,25 @@ def compute_scores(
     model: PreTrainedModel,
     documents: Sequence[TokenIds],
     query: InfluenceQuery,
+    options: PassOptions,
     *,
-    batch_tokens: int,
-    max_length: int | None,
-    on_nonfinite: OnNonfinite,
     on_progress: OnProgress | None,
     name: Callable[[int], str],
 ) -> Scores:
     """The arrays behind `score_documents`; `name` says which document an error is about."""
     prepared = [plain_document(tokens, _loss(query), name(index)) for index, tokens in enumerate(documents)]
-    with opened(model) as parts:
-        check_vocabulary(prepared, parts.vocabulary, name)
-        length = parts.max_length(max_length, max((len(document.tokens) for document in prepared), default=2))
+    with opened(model, options.backend) as parts:
+        check_vocabulary(prepared, parts, name)
+        length = parts.max_length(options.max_length, max((len(document.tokens) for document in prepared), default=2))
         r = _directions(parts, query)
-        plan = plan_by_length(prepared, length, batch_tokens)
+        plan = plan_by_length(prepared, length, batch_tokens_on(parts.device, options.batch_tokens))
         influence, loss = _run(parts, prepared, plan, r, len(query.names), on_progress)
     scores = _typed(influence, loss, prepared, parts.compute_dtype)
     bad = np.flatnonzero(scores.quarantined)
-    if len(bad) and on_nonfinite == "raise":
+    if len(bad) and options.on_nonfinite == "raise":
         raise AutomixerError(
             f"{name(int(bad[0]))} has a non-finite loss or influence ({len(bad)} of {len(prepared)} documents do): "
-            "check the checkpoint, or pass on_nonfinite='quarantine' to leave such documents without a score"
+            f"{parts.remedy()}, or pass on_nonfinite='quarantine' to leave such documents without a score"
         )
     return scores
 
@@ -155,11 +165,14 @@ class _Contract:
     """A gradient sink that keeps only r . gradient of each window: dots [B, m]."""
 
     model: LanguageModel
-    r: dict[str, Tensor]  # layer -> [m, V, d]
+    r: dict[str, Tensor]  # layer -> [m, rows, columns]
     dots: Tensor  # [B, m]
 
     def wants_embedding(self) -> bool:
         return EMBEDDING in self.r
+
+    def wanted_linears(self) -> tuple[str, ...]:
+        return tuple(layer for layer in self.r if layer in self.model.linears)
 
     def head(self, delta: Tensor, hidden: Tensor, spans: Sequence[Span]) -> None:
         """Forms delta^T h per window, a block of vocabulary rows at a time, and contracts it at once.
@@ -170,12 +183,9 @@ class _Contract:
         r = self.r.get(EMBEDDING if self.model.tied else HEAD)
         if r is None:
             return
-        vocabulary, width = r.shape[1:]
-        rows = max(1, min(vocabulary, BLOCK_ELEMENTS // (len(spans) * width)))
         windows = [span.window for span in spans]
-        for start in range(0, vocabulary, rows):
-            stop = min(start + rows, vocabulary)
-            block = hidden.new_empty(len(spans), stop - start, width)  # [P, v, d]
+        for start, stop in self._row_blocks(r, len(spans)):
+            block = hidden.new_empty(len(spans), stop - start, r.shape[2])  # [P, v, d]
             for index, span in enumerate(spans):
                 tokens = slice(span.start, span.stop)
                 block[index].addmm_(delta[tokens, start:stop].T, hidden[tokens], beta=0)
@@ -184,6 +194,18 @@ class _Contract:
     def embedding(self, batch: Batch, gradients: Tensor) -> None:
         for k, r in enumerate(self.r[EMBEDDING]):  # [V, d]
             self.dots[:, k] += (r[batch.inputs] * gradients).sum(dim=(1, 2))  # padding has gradient zero
+
+    def linear(self, layer: str, batch: Batch, left: Tensor, right: Tensor) -> None:
+        r = self.r[layer]  # [m, rows, columns]
+        for start, stop in self._row_blocks(r, len(left)):
+            block = left[:, :, start:stop].mT @ right  # [B, rows, columns]; padding is zero in one of the two
+            self.dots.add_(block.flatten(1) @ r[:, start:stop].flatten(1).T)
+
+    def _row_blocks(self, r: Tensor, windows: int) -> list[tuple[int, int]]:
+        """Row ranges of r [m, rows, columns] whose gradients of so many windows fit one block."""
+        rows, columns = r.shape[1:]
+        size = max(1, min(rows, buffer_elements(self.model.device, BLOCK_ELEMENTS) // (windows * columns)))
+        return [(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
 def _directions(model: LanguageModel, query: InfluenceQuery) -> dict[str, Tensor]:

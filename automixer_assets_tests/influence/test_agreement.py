@@ -24,6 +24,13 @@ MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     "gpt2": tiny.gpt2,
     "gpt-neox": tiny.gpt_neox,
 }
+LINEARS: dict[str, tuple[str, ...]] = {
+    "llama": ("head", "model.layers.0.mlp.down_proj", "model.layers.1.self_attn.k_proj"),
+    "llama-gqa": ("model.layers.1.self_attn.v_proj",),
+    "llama-tied": ("embedding", "model.layers.1.mlp.gate_proj"),
+    "gpt2": ("embedding", "transformer.h.0.attn.c_attn", "transformer.h.1.mlp.c_fc"),
+    "gpt-neox": ("embedding", "head", "gpt_neox.layers.1.attention.query_key_value"),
+}
 
 
 def influence(table: pa.Table, query: InfluenceQuery) -> np.ndarray:
@@ -45,7 +52,7 @@ def assert_close(found: np.ndarray, expected: np.ndarray, relative: float) -> No
     assert np.abs(found - expected).max() <= relative * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("curvature", ["datainf", "identity"])
+@pytest.mark.parametrize("curvature", ["datainf", "identity", "kfac"])
 @pytest.mark.parametrize("name", MODELS)
 def test_scores_are_the_slow_reference_s(name: str, curvature: str) -> None:
     model = MODELS[name]().eval()
@@ -65,11 +72,42 @@ def test_single_layers_and_sum_loss_agree(layers: tuple[str, ...], loss: Any) ->
     assert_close(influence(table, query), expected, 1e-9)
 
 
+@pytest.mark.parametrize("curvature", ["datainf", "identity"])
+@pytest.mark.parametrize("name", LINEARS)
+def test_linear_layers_of_the_body_agree(name: str, curvature: str) -> None:
+    model = MODELS[name]().eval()
+    query, table = fast(model, curvature=curvature, layers=LINEARS[name])
+    _, expected = slow(model, curvature=curvature, layers=LINEARS[name])
+    assert query.layers == LINEARS[name]
+    assert_close(influence(table, query), expected, 1e-9)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_the_last_block_is_every_linear_layer_in_it(name: str) -> None:
+    model = MODELS[name]().eval()
+    query, table = fast(model, layers=("last_block",), loss="sum")
+    prefix = "model.layers.1." if name == "llama" else "transformer.h.1."
+    assert all(layer.startswith(prefix) for layer in query.layers)
+    assert len(query.layers) == (7 if name == "llama" else 4)
+    _, expected = slow(model, layers=query.layers, loss="sum")
+    assert_close(influence(table, query), expected, 1e-9)
+
+
+@pytest.mark.parametrize("layers", [("embedding",), ("head",)])
+def test_kfac_of_a_single_layer_agrees(layers: tuple[str, ...]) -> None:
+    model = tiny.llama()
+    query, table = fast(model, curvature="kfac", layers=layers, max_length=7)
+    reference = slow_query(model, tiny.tasks(), tiny.reference(), curvature="kfac", layers=layers, max_length=7)
+    expected = slow_scores(model, tiny.corpus(), reference, layers=layers).numpy()
+    assert_close(influence(table, query), expected, 1e-9)
+
+
+@pytest.mark.parametrize("curvature", ["datainf", "kfac"])
 @pytest.mark.parametrize("tied", [False, True])
-def test_v_lambda_and_r_are_the_slow_reference_s(tied: bool) -> None:
+def test_v_lambda_and_r_are_the_slow_reference_s(tied: bool, curvature: str) -> None:
     model = tiny.llama(tied=tied)
-    query, _ = fast(model)
-    expected, _ = slow(model)
+    query, _ = fast(model, curvature=curvature)
+    expected, _ = slow(model, curvature=curvature)
     assert query.layers == (("embedding",) if tied else ("embedding", "head"))
     assert query.v is not None
     for layer in query.layers:
@@ -81,7 +119,7 @@ def test_v_lambda_and_r_are_the_slow_reference_s(tied: bool) -> None:
 
 
 @pytest.mark.parametrize("name", ["llama", "llama-tied", "gpt-neox"])
-@pytest.mark.parametrize("curvature", ["datainf", "identity"])
+@pytest.mark.parametrize("curvature", ["datainf", "identity", "kfac"])
 def test_float32_scores_are_the_float64_reference_s_to_1e_5(name: str, curvature: str) -> None:
     _, expected = slow(MODELS[name]().eval(), curvature=curvature)
     query, table = fast(MODELS[name]().float(), curvature=curvature)

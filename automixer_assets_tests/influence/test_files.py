@@ -111,8 +111,20 @@ def test_the_model_digest_follows_weights_and_config(model: PreTrainedModel, tmp
         tiny.matrices(model)["head"][0, 0] += 1
     model.save_pretrained(tmp_path)
     assert first != model_digest(tmp_path)
-    with pytest.raises(AutomixerError, match="no Hugging Face model folder"):
+
+
+def test_a_checkpoint_folder_that_lacks_files_is_refused_by_their_names(model: PreTrainedModel, tmp_path: Path) -> None:
+    with pytest.raises(AutomixerError, match=r"lacks config.json, \*.safetensors"):
         model_digest(tmp_path / "nothing")
+    model.save_pretrained(tmp_path, max_shard_size="8KB")
+    parts = sorted(tmp_path.glob("*.safetensors"))
+    assert len(parts) > 1
+    parts[0].unlink()
+    with pytest.raises(AutomixerError, match=f"lacks {parts[0].name}: copy the checkpoint again"):
+        model_digest(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(AutomixerError, match=f"lacks config.json, {parts[0].name}"):
+        model_digest(tmp_path)
 
 
 def test_a_scored_shard_is_row_aligned_and_holds_the_documents_scores(

@@ -22,10 +22,11 @@ def fitted(model: PreTrainedModel, **options: str) -> InfluenceQuery:
     return fit_query(model, tiny.tasks(), tiny.reference(), **options)  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.parametrize("curvature", ["datainf", "kfac"])
 @pytest.mark.parametrize("tied", [False, True])
-def test_scores_are_minus_the_slope_of_the_document_s_loss_along_r(tied: bool) -> None:
+def test_scores_are_minus_the_slope_of_the_document_s_loss_along_r(tied: bool, curvature: str) -> None:
     model = tiny.llama(tied=tied).eval()
-    query = fitted(model)
+    query = fitted(model, curvature=curvature)
     expected = influence(score_documents(model, tiny.corpus(), query), query)[:, 0]
     step = 1e-4 / max(float(query.r[layer][0].norm()) for layer in query.layers)
 
@@ -37,6 +38,23 @@ def test_scores_are_minus_the_slope_of_the_document_s_loss_along_r(tied: bool) -
             return np.array([slow_loss(moved, ids, [True] * len(ids)).item() for ids in tiny.corpus()])
 
     assert_close(-(losses(step) - losses(-step)) / (2 * step), expected, 1e-6)
+
+
+def test_linear_layers_score_the_slope_along_r() -> None:
+    model = tiny.gpt2().eval()
+    query = fit_query(model, tiny.tasks(), tiny.reference(), layers=("embedding", "last_block"))
+    expected = influence(score_documents(model, tiny.corpus(), query), query)[:, 0]
+    step = 1e-5 / max(float(query.r[layer][0].norm()) for layer in query.layers)
+
+    def losses(signed_step: float) -> np.ndarray:
+        moved = copy.deepcopy(model)
+        weights = {**dict(moved.named_parameters()), "embedding.weight": tiny.matrices(moved)["embedding"]}
+        with torch.no_grad():
+            for layer in query.layers:
+                weights[f"{layer}.weight"].add_(query.r[layer][0], alpha=signed_step)
+            return np.array([slow_loss(moved, ids, [True] * len(ids)).item() for ids in tiny.corpus()])
+
+    assert_close(-(losses(step) - losses(-step)) / (2 * step), expected, 1e-5)
 
 
 def test_r_is_the_mean_of_dense_inverses_times_v() -> None:
@@ -53,10 +71,13 @@ def test_r_is_the_mean_of_dense_inverses_times_v() -> None:
         torch.testing.assert_close(query.r[layer][0].flatten(), torch.stack(solved).mean(0), rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.parametrize("layers", [("embedding", "head"), ("head", "last_block")])
 @pytest.mark.parametrize("tied", [False, True])
-def test_scores_do_not_depend_on_batch_mates_size_or_order(tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_do_not_depend_on_batch_mates_size_or_order(
+    tied: bool, layers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, corpus = tiny.llama(tied=tied), tiny.corpus()
-    query = fitted(model)
+    query = fit_query(model, tiny.tasks(), tiny.reference(), layers=layers)
     expected = influence(score_documents(model, corpus, query), query)
     alone = [influence(score_documents(model, [ids], query), query)[0] for ids in corpus]
     assert_close(np.stack(alone), expected, 1e-12)
@@ -112,7 +133,7 @@ def test_a_pooled_task_scores_the_weighted_sum_of_its_parts() -> None:
     assert_close(influence(score_documents(model, corpus, pooled), pooled)[:, 0], expected, 1e-11)
 
 
-@pytest.mark.parametrize("curvature", ["datainf", "identity"])
+@pytest.mark.parametrize("curvature", ["datainf", "identity", "kfac"])
 def test_negative_is_helpful_a_step_on_a_validation_item_lowers_its_loss(curvature: str) -> None:
     model = tiny.llama().eval()
     ids, mask = tiny.whole(tiny.documents([10], seed=77)[0])

@@ -14,6 +14,7 @@ from automixer_assets.influence import fit_query, score_documents
 from automixer_assets_tests.influence import tiny
 
 BROKEN = 40
+CONTEXT_INPUTS = 8
 
 
 @pytest.fixture
@@ -33,8 +34,18 @@ def model() -> PreTrainedModel:
         ({"reference": [[1], [2]]}, "at least two tokens"),
         ({"reference": [[1, 2], [3, -1]]}, "reference document 1 holds token id -1"),
         ({"reference": [[0.5, 1.5]]}, "reference document 0 must be a flat sequence of integer token ids"),
-        ({"curvature": "newton"}, "curvature 'newton' is not known: choose from datainf, identity"),
-        ({"layers": ("middle",)}, "layers must be chosen from embedding, head, not middle"),
+        (
+            {"reference": [[1, 2, 3], [4, 5]], "curvature": "kfac"},
+            "has 3 predicted tokens, but curvature 'kfac' needs at least 16, one per",
+        ),
+        ({"reference": [], "curvature": "kfac"}, "has 0 predicted tokens, but curvature 'kfac' needs at least 16"),
+        (
+            {"layers": ("last_block",), "curvature": "kfac"},
+            "knows the layers embedding, head only, not 'model.layers.1",
+        ),
+        ({"curvature": "newton"}, "curvature 'newton' is not known: choose from datainf, identity, kfac"),
+        ({"layers": ("middle",)}, "last_block or the model's linear modules such as model.layers.1.self_attn.q_proj"),
+        ({"layers": ("embedding", "lm_head")}, "not lm_head"),
         ({"layers": ()}, "layers must be chosen from embedding, head, not nothing"),
         ({"max_length": 13}, "max_length 13 exceeds the model's context of 12"),
         ({"max_length": 1}, "max_length must be at least 2"),
@@ -94,6 +105,57 @@ def test_a_reference_document_that_is_not_finite_is_named(model: PreTrainedModel
         tiny.matrices(model)["embedding"][BROKEN] = float("nan")
     with pytest.raises(AutomixerError, match="reference document 1 has a non-finite gradient"):
         fit_query(model, {"sound": [tiny.whole([1, 2, 3])]}, [[1, 2, 3], [4, BROKEN, 5]])
+
+
+def test_a_reference_document_without_a_finite_loss_is_named_under_kfac(model: PreTrainedModel) -> None:
+    with torch.no_grad():
+        tiny.matrices(model)["embedding"][BROKEN] = float("nan")
+    reference = [tiny.documents([12])[0], [4, BROKEN, 5], tiny.documents([12])[0]]
+    with pytest.raises(AutomixerError, match="reference document 1 has a non-finite loss: check the checkpoint"):
+        fit_query(model, {"sound": [tiny.whole([1, 2, 3])]}, reference, curvature="kfac")
+
+
+def test_a_model_without_an_output_embedding_is_refused(model: PreTrainedModel) -> None:
+    with pytest.raises(
+        AutomixerError, match=r"LlamaModel has no output embedding.*load the checkpoint with AutoModelFo"
+    ):
+        fit_query(model.base_model, tiny.tasks(), tiny.reference())  # pyright: ignore[reportArgumentType]
+
+
+def test_a_vocabulary_larger_than_the_head_is_refused_where_it_is_used(model: PreTrainedModel) -> None:
+    model.set_output_embeddings(torch.nn.Linear(16, 38, bias=False, dtype=torch.float64))
+    query = fit_query(model, {"task": [tiny.whole([1, 2, 37])]}, [[3, 4]])
+    with pytest.raises(AutomixerError, match="document 1 holds token id 40, but the model's output matrix ends at 37"):
+        score_documents(model, [[1, 2], [3, BROKEN]], query)
+    with pytest.raises(AutomixerError, match="item 0 of task 'task' holds token id 38, but the model's output matrix"):
+        fit_query(model, {"task": [tiny.whole([1, 38])]}, [[3, 4]])
+
+
+def test_a_layer_that_sees_only_some_tokens_is_refused(model: PreTrainedModel) -> None:
+    def routed(module: Any, inputs: Any) -> Any:
+        return (inputs[0].flatten(0, 1),)
+
+    model.get_submodule("model.layers.1.mlp.gate_proj").register_forward_pre_hook(routed)
+    model.get_submodule("model.layers.1.mlp.gate_proj").register_forward_hook(
+        lambda module, inputs, output: output.reshape(-1, CONTEXT_INPUTS, output.shape[-1])
+    )
+    items = {"task": [tiny.whole(tiny.documents([CONTEXT_INPUTS + 1])[0])]}
+    with pytest.raises(
+        AutomixerError, match=r"'model.layers.1.mlp.gate_proj' does not run on every token of every text"
+    ):
+        fit_query(model, items, [], layers=("last_block",), curvature="identity")
+
+
+def test_a_layer_that_takes_no_part_is_refused(model: PreTrainedModel) -> None:
+    model.add_module("spare", torch.nn.Linear(16, 16).double())
+    with pytest.raises(AutomixerError, match="layer 'spare' takes no part in the forward pass"):
+        fit_query(model, tiny.tasks(), tiny.reference(), layers=("head", "spare"))
+
+
+def test_a_query_of_other_linear_layers_is_refused(model: PreTrainedModel) -> None:
+    query = fit_query(tiny.gpt2(), tiny.tasks(), tiny.reference(), layers=("last_block",))
+    with pytest.raises(AutomixerError, match=r"not transformer.h.1.attn.c_attn"):
+        score_documents(model, tiny.corpus(), query)
 
 
 def test_a_model_that_transforms_its_logits_is_refused(model: PreTrainedModel) -> None:
