@@ -82,7 +82,7 @@ def list_mixtures(instance: dg.DagsterInstance, lake: Lake) -> list[dict[str, ob
         if key in rows:
             continue
         row: dict[str, object] = {"mixture": version.mixture, "digest": version.digest, "made": version.timestamp}
-        artifact = lake.find(*version.uri.split("/", maxsplit=1))
+        artifact = lake.find_uri(version.uri)
         if artifact is not None:
             manifest = load_manifest(artifact.path / "manifest.json")
             row |= {

@@ -44,4 +44,4 @@ def sync_checkpoint_keys(
 
 def _selection(instance: dg.DagsterInstance, lake: Lake, recipe: str) -> Artifact | None:
     found = latest(instance, "selected_checkpoints", recipe)
-    return lake.find(*found.pin.uri.split("/", maxsplit=1)) if found is not None else None
+    return lake.find_uri(found.pin.uri) if found is not None else None

@@ -66,14 +66,18 @@ class Lake:
         folder = self.root / kind / digest
         return _read_marker(kind, digest, folder) if (folder / MARKER).exists() else None
 
+    def find_uri(self, uri: str) -> Artifact | None:
+        """The published artefact at `uri`, or None."""
+        kind, _, digest = uri.partition("/")
+        return self.find(kind, digest)
+
     def open(self, uri: str) -> Artifact:
         """The artefact at `uri`; raises AutomixerError naming what is gone."""
-        kind, _, digest = uri.partition("/")
-        artifact = self.find(kind, digest)
+        artifact = self.find_uri(uri)
         if artifact is None:
             raise AutomixerError(
                 f"{self.root / uri} is missing or incomplete: "
-                f"restore it from a copy of the lake, or materialise {kind} again"
+                f"restore it from a copy of the lake, or materialise {uri.partition('/')[0]} again"
             )
         missing = [name for name in artifact.files if not (artifact.path / name).exists()]
         if missing:

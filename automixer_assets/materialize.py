@@ -79,7 +79,8 @@ class Materializer:
         outcomes = []
         for name in names:
             steps = list(self._steps(self.assets[name], partition))
-            if not steps and name.endswith("/checkpoint_influence"):
+            proxy, _, kind = name.rpartition("/")
+            if not steps and kind == "checkpoint_influence" and self.automixer.settings().recipes_of(proxy):
                 raise ConfigurationError(
                     f"{name} has nothing to score at: no checkpoint is selected or no snapshot registered yet; "
                     "run `automixer materialize '+selected_checkpoints'`, and see `automixer snapshot add`"

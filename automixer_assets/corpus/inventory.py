@@ -18,6 +18,7 @@ import xxhash
 from automixer_assets.corpus.shards import shard_name
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import file_sha256
+from automixer_assets.mixture.sql import run_sql
 
 INVENTORY_VERSION = "1"
 BATCH_ROWS = 4096
@@ -293,13 +294,7 @@ def _duplicate_ids(files: list[SourceFile]) -> set[str]:
 
 
 def _repeated_ids(files: list[SourceFile]) -> set[str]:
-    query = (
-        "SELECT id FROM read_parquet($files, hive_partitioning = false) "  # a folder `id=7` is no id of its rows
-        "WHERE id IS NOT NULL GROUP BY id HAVING count(*) > 1"
-    )
-    with duckdb.connect(":memory:") as connection:
-        rows = connection.execute(query, {"files": [str(file.path) for file in files]}).fetchall()
-    return {row[0] for row in rows}
+    return set(run_sql("repeated_ids", {"files": [str(file.path) for file in files]})["id"].to_pylist())
 
 
 def _sift(
