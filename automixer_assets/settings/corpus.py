@@ -1,0 +1,36 @@
+"""Settings of the corpus: crawl snapshots, the tokenizer, the frozen reference sample."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from automixer_assets.settings.base import Key, Section
+
+
+class Corpus(Section):
+    """Where crawl snapshots lie: `directory/<snapshot>/*.parquet` in FineWeb's columns."""
+
+    directory: str = "snapshots"
+    documents_per_shard: int = Field(default=50_000, gt=0)
+
+
+class Tokenizer(Section):
+    """A byte-level BPE trained on `snapshots`, or any Hugging Face tokenizer from the local folder `path`."""
+
+    path: str | None = None
+    vocab_size: int = Field(default=4096, ge=300)
+    snapshots: list[Key] = Field(default_factory=list)
+    max_documents: int = Field(default=100_000, gt=0)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Tokenizer:
+        if (self.path is None) == (not self.snapshots):
+            raise ValueError("give either `path` (an existing tokenizer) or `snapshots` (to train one)")
+        return self
+
+
+class ReferenceSample(Section):
+    """The frozen documents that fix lambda, r and normalisation constants (DESIGN: curvature)."""
+
+    snapshots: list[Key] = Field(min_length=1)
+    documents: int = Field(default=512, gt=0)
