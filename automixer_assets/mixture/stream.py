@@ -36,7 +36,7 @@ class GroupStream:
 
     name: str
     shards: Sequence[TokenShard]
-    doc_ids: Sequence[str]
+    doc_ids: pl.Series  # [documents], Arrow memory: a Python string per document would take five times as much
     shard_index: np.ndarray  # [documents]
     offsets: np.ndarray  # [documents], first token in the shard's file
     lengths: np.ndarray  # [documents]
@@ -81,15 +81,19 @@ class GroupStream:
         self._epoch = epoch
 
 
+ONE = 2**62
+"""Weight 1 in whole numbers. Debts are compared exactly, so a near tie falls the same way on every machine."""
+
+
 class Planner:
     """Says which group gives each sequence; its state is the tokens given so far."""
 
     def __init__(
         self, phases: Sequence[ManifestPhase], names: Sequence[str], limits: Sequence[float], length: int
     ) -> None:
-        self._starts = np.array([phase.from_token for phase in phases], dtype=np.float64)  # [phases]
-        self._weights = np.array([[phase.weights[name] for name in names] for phase in phases])  # [phases, groups]
-        self._limits = np.array(limits, dtype=np.float64)  # [groups]
+        self._starts = [phase.from_token for phase in phases]
+        self._weights = [[round(phase.weights[name] * ONE) for name in names] for phase in phases]  # [phases][groups]
+        self._limits = list(limits)  # [groups], infinite where nothing stops a group
         self._length = length
         self.given = np.zeros(len(names), dtype=np.int64)  # [groups]
 
@@ -98,25 +102,31 @@ class Planner:
 
         One group fills it, unless that group reaches its limit: then the next one in need completes it.
         """
-        if (self._limits - self.given).sum() < self._length:
+        if sum(limit - int(given) for limit, given in zip(self._limits, self.given, strict=True)) < self._length:
             return None
         plan: Plan = []
         missing = self._length
-        due = self._due(int(self.given.sum()) + self._length)  # [groups]
+        due = self._due(int(self.given.sum()) + self._length)  # [groups], in 1/ONE tokens
         while missing:
-            room = self._limits - self.given
-            group = int(np.argmax(np.where(room > 0, due - self.given, -np.inf)))
-            count = int(min(missing, room[group]))
+            group = self._furthest_behind(due)
+            count = int(min(missing, self._limits[group] - int(self.given[group])))
             plan.append((group, int(self.given[group]), count))
             self.given[group] += count
             missing -= count
         return plan
 
-    def _due(self, total: int) -> np.ndarray:
-        """Tokens that each group owes once `total` have been given, [groups]."""
-        ends = np.append(self._starts[1:], np.inf)
-        spans = np.clip(np.minimum(ends, total) - self._starts, 0, None)  # [phases]
-        return spans @ self._weights
+    def _due(self, total: int) -> list[int]:
+        """What each group owes once `total` tokens have been given, [groups], in 1/ONE tokens."""
+        ends = [*self._starts[1:], total]
+        spans = [max(0, min(end, total) - start) for start, end in zip(self._starts, ends, strict=True)]  # [phases]
+        groups = zip(*self._weights, strict=True)
+        return [sum(span * weight for span, weight in zip(spans, weights, strict=True)) for weights in groups]
+
+    def _furthest_behind(self, due: Sequence[int]) -> int:
+        """The group with the largest debt among those below their limit; of equals the first."""
+        given = [int(count) for count in self.given]
+        open_groups = [group for group, count in enumerate(given) if count < self._limits[group]]
+        return max(open_groups, key=lambda group: due[group] - given[group] * ONE)
 
 
 class MixtureStream:
@@ -197,7 +207,7 @@ def open_group(
     return GroupStream(
         name=group.name,
         shards=shards,
-        doc_ids=table["doc_id"].to_list(),
+        doc_ids=table["doc_id"],
         shard_index=np.repeat(np.arange(len(rows)), [each.height for each in rows]),
         offsets=table["offset"].to_numpy(),
         lengths=table["n_tokens"].to_numpy(),
