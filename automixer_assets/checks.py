@@ -15,6 +15,7 @@ from automixer_assets.lake import Artifact
 from automixer_assets.lake_asset import CheckOutcome
 from automixer_assets.metadata import number
 from automixer_assets.mixture.manifest import load_manifest, validate_manifest_json
+from automixer_assets.proxy.imported import USABLE
 
 
 def check_unique_documents(artifact: Artifact) -> CheckOutcome:
@@ -48,6 +49,14 @@ def check_loss(artifact: Artifact) -> CheckOutcome:
     first, last = float(loss[0]), number(loss.tail(max(1, loss.len() // 20)).mean())
     finite = bool(loss.is_finite().fill_null(False).all())
     return CheckOutcome(finite and last < first, f"loss went from {first:.3f} to {last:.3f}")
+
+
+def check_imported(artifact: Artifact) -> CheckOutcome:
+    checkpoints = pl.read_parquet(artifact.path / "checkpoints.parquet")
+    usable = checkpoints.filter(pl.col("status") == USABLE)
+    reasons = [f"{name}: {reason}" for name, reason in checkpoints.select("name", "reason").iter_rows() if reason]
+    found = f"{usable.height} of {checkpoints.height} checkpoints are usable"
+    return CheckOutcome(bool((usable["step"] > 0).any()), "; ".join([found, *reasons[:3]]))
 
 
 def check_results(artifact: Artifact) -> CheckOutcome:

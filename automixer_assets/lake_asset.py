@@ -19,7 +19,17 @@ import dagster as dg
 from automixer_assets import progress as progress_module
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import Artifact, Lake, Written, digest_of
-from automixer_assets.lineage import Materialized, Pin, asset_name, latest, pins_json, require_consistent, resolve_pin
+from automixer_assets.lineage import (
+    Materialized,
+    Pin,
+    ancestry,
+    asset_name,
+    latest,
+    pins_json,
+    require_consistent,
+    resolve_pin,
+    upstream,
+)
 from automixer_assets.partitions import require_valid_key
 from automixer_assets.resources import Automixer
 from automixer_assets.settings import Settings
@@ -149,7 +159,11 @@ class LakeAsset:
         return lake_kind(self.asset)
 
     def is_current(self, partition: str | None, automixer: Automixer, instance: dg.DagsterInstance) -> bool:
-        """True when the latest materialisation was made from exactly the inputs that would be read now."""
+        """True when the latest materialisation was made from exactly the inputs that would be read now.
+
+        And by way of the same versions: an input that came out the same from a newer source needs a new event here, or
+        `require_consistent` would find two versions of that source further down. That costs a lookup, no work.
+        """
         found: Materialized | None = latest(instance, self.asset, partition)
         if found is None or found.failed_checks:
             return False
@@ -159,7 +173,9 @@ class LakeAsset:
         except AutomixerError:
             return False  # an input is missing: running the asset will say which
         artifact = scope.lake.find(self.kind, build.digest)
-        return artifact is not None and artifact.uri == found.pin.uri
+        if artifact is None or artifact.uri != found.pin.uri:
+            return False
+        return ancestry(instance, upstream(instance, found.pin)) == ancestry(instance, build.pins)
 
 
 def lake_asset(

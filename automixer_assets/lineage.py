@@ -98,6 +98,18 @@ def upstream(instance: dg.DagsterInstance, pin: Pin) -> tuple[Pin, ...]:
     return _pins_of(instance, pin.asset, pin.storage_id)
 
 
+def ancestry(instance: dg.DagsterInstance, pins: Sequence[Pin]) -> frozenset[tuple[str, str | None, str]]:
+    """(asset, partition, data version) of the pins and of everything that they were made from."""
+    found: dict[int, Pin] = {}
+    queue = list(pins)
+    while queue:
+        pin = queue.pop()
+        if pin.storage_id not in found:
+            found[pin.storage_id] = pin
+            queue.extend(upstream(instance, pin))
+    return frozenset((pin.asset, pin.partition, pin.data_version) for pin in found.values())
+
+
 def require_consistent(instance: dg.DagsterInstance, pins: Sequence[Pin], reader: str) -> None:
     """Refuse to combine artefacts that were made from different versions of a common input.
 

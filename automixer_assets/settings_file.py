@@ -12,6 +12,10 @@ from pydantic import ValidationError
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.settings import Section, Settings
+from automixer_assets.settings.simulation import IMPORTED, TRAINED
+
+NOT_KEYS = ("[key]", TRAINED, IMPORTED)
+"""What pydantic puts into an error's location beside the file's own keys."""
 
 
 def load_settings(path: Path, overrides: dict[str, Any] | None = None) -> Settings:
@@ -58,7 +62,7 @@ def _override(document: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _sentence(issue: Any) -> str:
-    where = ".".join(str(part) for part in issue["loc"] if part != "[key]") or "top level"
+    where = ".".join(str(part) for part in issue["loc"] if part not in NOT_KEYS) or "top level"
     if issue["type"] == "extra_forbidden":
         return f"unknown key {where!r}{_suggestion(issue['loc'])}; remove or correct it"
     if issue["type"] == "missing":

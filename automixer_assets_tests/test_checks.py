@@ -24,6 +24,7 @@ TABLE_OF = {
     "tokens": "tokens/shard-00000.parquet",
     "disjoint": "items/item_sets.parquet",
     "loss": "run/training.parquet",
+    "imported": "imported/checkpoints.parquet",
     "results": "benchmark/benchmark.parquet",
     "finite": "scores/shard-00000.parquet",
     "alphas": "selected/selected.parquet",
@@ -77,6 +78,14 @@ def tables() -> dict[str, pl.DataFrame]:
     return {
         "items/item_sets.parquet": pl.DataFrame(items),
         "run/training.parquet": pl.DataFrame({"loss": [5.0 - i / 20 for i in range(40)]}),
+        "imported/checkpoints.parquet": pl.DataFrame(
+            {
+                "step": [0, 10, 20],
+                "name": ["step0", "step10", "step20"],
+                "status": ["usable", "usable", "quarantined"],
+                "reason": [None, None, "step20/config.json is missing"],
+            }
+        ),
         "benchmark/benchmark.parquet": benchmark,
         "scores/shard-00000.parquet": pl.DataFrame(scores),
         "selected/selected.parquet": pl.DataFrame({"checkpoint": ["p-10", "p-20"], "alpha": [1 / 3, 2 / 3]}),
@@ -127,6 +136,11 @@ TABLE_CASES: dict[str, tuple[str, Edit, str]] = {
     "loss NaN": ("loss", first("loss", NAN), "loss went from nan"),
     "loss null": ("loss", null_in_the_middle, "loss went from"),
     "loss rose": ("loss", pl.DataFrame.reverse, "loss went from 3.050 to 4.9"),
+    "nothing but step 0": (
+        "imported",
+        lambda table: table.filter(pl.col("step") != 10),
+        "1 of 2 checkpoints are usable; step20: step20/config.json is missing",
+    ),
     "result missing": ("results", one_dropped, "3 of 4 results in 3 rows"),
     "result twice, another missing": ("results", one_for_another, "3 of 4 results in 4 rows"),
     "accuracy NaN": ("results", first("acc", NAN), "all finite: False"),

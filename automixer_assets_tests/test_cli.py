@@ -230,7 +230,7 @@ def test_an_override_changes_its_own_section_even_where_yaml_shares_it(tmp_path:
     assert "&tiny" in demo.read_text()
     changed = load_settings(demo, {"proxies.demo.architecture.hidden_size": 192})
     plain = load_settings(demo)
-    assert changed.proxies["demo"].architecture.hidden_size == 192
+    assert changed.proxies["demo"].model_dump()["architecture"]["hidden_size"] == 192
     assert changed.targets is not None
     assert changed.targets == plain.targets
 

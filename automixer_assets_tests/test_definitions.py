@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections.abc import Mapping
 
 import dagster as dg
 import pytest
+import yaml
 
 from automixer_assets.assets import all_assets
 from automixer_assets.definitions import build_defs
+from automixer_assets.lake_asset import LakeAsset, by_name
 from automixer_assets.resources import PROJECT_ROOT, Automixer
-from automixer_assets.settings_file import load_settings
+from automixer_assets.settings_file import load_settings, parse_settings
 from automixer_assets_tests.world import DEMO_SETTINGS, N_DOCUMENTS, World
 
 HEAVY = ["torch", "transformers", "lm_eval", "datasets", "tokenizers", "matplotlib", "ray"]
@@ -51,6 +54,7 @@ ASSETS: dict[str, tuple[str, str | None, set[str]]] = {
         {"weight_manifest", "tokenizer", "tokenized_corpus", "validation_items"},
     ),
     "comparison_table": ("evaluation", None, {"target_runs"}),
+    "progress_ratio_table": ("evaluation", None, {"demo/proxy_run", "demo/benchmark_table"}),
 }
 
 
@@ -93,6 +97,35 @@ def test_a_second_proxy_has_a_chain_of_its_own():
     two = settings.model_copy(update={"proxies": {**settings.proxies, "other": settings.proxies["demo"]}})
     keys = {item.asset for item in all_assets(two)}
     assert keys - ASSETS.keys() == {key.replace("demo/", "other/") for key in ASSETS if key.startswith("demo/")}
+
+
+def test_an_imported_proxy_has_the_same_chain_without_training():
+    document = yaml.safe_load(DEMO_SETTINGS.read_text())
+    document["proxies"]["demo"] = {"checkpoints_from": {"directory": "x", "pattern": "step{step}"}}
+    definitions = build_defs(parse_settings(document))
+    graph = definitions.resolve_asset_graph()
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == ASSETS.keys()
+    parents = {
+        name: {parent.to_user_string() for parent in graph.get(dg.AssetKey(["demo", name])).parent_keys}
+        for name in ("proxy_run", "benchmark_table", "proxy_checkpoints")
+    }
+    assert parents == {
+        "proxy_run": set(),
+        "benchmark_table": {"demo/proxy_run", "validation_items", "tokenizer"},
+        "proxy_checkpoints": {"demo/proxy_run", "tokenizer"},
+    }
+
+
+def test_task_gradients_exist_only_for_recipes_that_cluster_by_them():
+    def assets(**options: object) -> Mapping[str, LakeAsset]:
+        overrides = {f"recipes.demo.{name}": value for name, value in options.items()}
+        return by_name(all_assets(load_settings(DEMO_SETTINGS, overrides)))
+
+    assert assets(task_clustering="gradient").keys() == ASSETS.keys(), "no limit, nothing to cluster"
+    asked = assets(task_clustering="gradient", max_checkpoints=3)
+    assert asked.keys() - ASSETS.keys() == {"demo/task_gradients"}
+    read = {key.to_user_string() for key in asked["selected_checkpoints"].definition.dependency_keys}
+    assert read == {"demo/benchmark_table", "demo/task_gradients"}
 
 
 def test_loading_the_definitions_imports_nothing_heavy():

@@ -69,6 +69,7 @@ def partitions(world: World) -> dict[str, list[str]]:
         "weight_manifest": list(MIXTURES),
         "target_runs": list(MIXTURES),
         "comparison_table": [],
+        "progress_ratio_table": [],
     }
 
 
@@ -156,6 +157,13 @@ TABLES: dict[tuple[str, str], dict[str, type[pl.DataType] | pl.DataType]] = {
     ("selected_checkpoints", "assignments.parquet"): {
         "task": pl.String, "best_step": pl.Int64, "best_value": pl.Float64, "metric": pl.String,
         "checkpoint": pl.String, "above_chance": pl.Boolean, "fallback": pl.String,
+        "selection_probability": pl.Float64, "cluster": pl.String,
+    },
+    ("progress_ratio_table", "progress_ratios.parquet"): {
+        "proxy": pl.String, "parameters": pl.Int64, "selected_by": pl.String, "task": pl.String,
+        "progress_ratio": pl.Float64, "best_step": pl.Int64, "total_steps": pl.Int64, "n_checkpoints": pl.Int64,
+        "metric": pl.String, "best_value": pl.Float64, "above_chance": pl.Boolean, "fallback": pl.String,
+        "selection_probability": pl.Float64,
     },
     ("demo/checkpoint_influence", "shard-*.parquet"): {
         "doc_id": pl.String, "n_tokens": pl.Int64, "loss": pl.Float32, "influence_*": pl.Float32,

@@ -11,7 +11,7 @@ import yaml
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.resources import PROJECT_ROOT
-from automixer_assets.settings import profile_differences
+from automixer_assets.settings import ImportedProxy, Proxy, profile_differences
 from automixer_assets.settings_file import load_settings, parse_settings
 
 CONFIGS = sorted((PROJECT_ROOT / "configs").glob("*.yaml"))
@@ -45,6 +45,41 @@ def test_every_shipped_config_is_valid(path: Path):
         ({"mixtures.demo.top_share": 1.5}, "less than or equal to 1"),
         ({"mixtures.demo.max_epochs": 2}, "go together"),
         ({"tokenizer.path": "somewhere"}, "give either `path`"),
+        ({"tokenizer": {"proxy": "demo"}}, r"tokenizer.proxy \(an imported proxy\) names 'demo', which is not defined"),
+        (
+            {"proxies.demo.checkpoints_from": {"directory": "x"}},
+            "either trained or imported: remove `snap",
+        ),
+        ({"proxies.demo": {}}, r"key 'proxies.demo.snapshots' is missing"),
+        ({"proxies.demo": {"checkpoints_from": {"pattern": "a{step}"}}}, "give either `directory` .* or `repository`"),
+        (
+            {"proxies.demo": {"checkpoints_from": {"directory": "x", "pattern": "step1000"}}},
+            r"'proxies.demo.checkpoints_from.pattern': give the step's place once as \{step\}, .*given: 'step1000'",
+        ),
+        (
+            {"proxies.demo": {"checkpoints_from": {"directory": "x", "pattern": "{step}-{name}"}}},
+            "the step's place once",
+        ),
+        (
+            {"proxies.demo": {"checkpoints_from": {"directory": "x", "pattern": "{step}{step}"}}},
+            "the step's place once",
+        ),
+        (
+            {"proxies.demo": {"checkpoints_from": {"directory": "x", "pattern": "{step}", "steps": []}}},
+            "at least 1 item",
+        ),
+        (
+            {"proxies.demo": {"checkpoints_from": {"directory": "x", "pattern": "{step}", "steps": [5, 5]}}},
+            "steps lists 5 twice",
+        ),
+        (
+            {"proxies.demo": {"checkpoints_from": {"directory": "x", "pattern": "{step}", "cache": "y"}}},
+            "`cache` is for a `repository`",
+        ),
+        (
+            {"proxies.demo": {"checkpoints_from": {"repository": "../x", "pattern": "{step}"}}},
+            r"'proxies.demo.checkpoints_from.repository'",
+        ),
         ({"proxies.demo.checkpoints": 5000}, "checkpoints=5000 exceeds training.steps=1200"),
         ({"proxies.demo.architecture.num_attention_heads": 5}, "hidden_size must be a multiple"),
         ({"tasks.names": []}, "'tasks.names'"),
@@ -101,4 +136,14 @@ def test_a_mixture_takes_its_recipes_profile_and_says_what_differs(document: dic
 
 def test_checkpoint_steps_are_even_and_end_with_the_run(document: dict[str, Any]):
     proxy = parse_settings(document).proxies["demo"]
+    assert isinstance(proxy, Proxy)
     assert proxy.checkpoint_steps == [120 * i for i in range(1, 11)]
+
+
+def test_a_proxy_is_imported_where_checkpoints_from_is_given(document: dict[str, Any]):
+    source = {"repository": "EleutherAI/pythia-70m", "pattern": "step{step}", "steps": [1000, 143000]}
+    document["proxies"]["demo"] = {"checkpoints_from": source}
+    document["tokenizer"] = {"proxy": "demo"}
+    proxy = parse_settings(document).proxies["demo"]
+    assert isinstance(proxy, ImportedProxy)
+    assert proxy.checkpoints_from.repository == "EleutherAI/pythia-70m"

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from automixer_assets.assets import corpus, evaluation, influence, mixture, simulation
+from automixer_assets.assets import (
+    corpus,
+    evaluation,
+    imported,
+    influence,
+    mixture,
+    progress_ratios,
+    simulation,
+    task_gradients,
+)
 from automixer_assets.lake_asset import LakeAsset
-from automixer_assets.settings import Settings
+from automixer_assets.settings import ImportedProxy, Settings
 
 
 def all_assets(settings: Settings) -> list[LakeAsset]:
@@ -13,11 +22,22 @@ def all_assets(settings: Settings) -> list[LakeAsset]:
     chains = [
         item
         for proxy in proxies
-        for item in (*simulation.simulation_assets(proxy, settings), *influence.influence_assets(proxy))
+        for item in (
+            *_simulation(proxy, settings),
+            *task_gradients.task_gradient_assets(proxy, settings),
+            *influence.influence_assets(proxy),
+        )
     ]
     return [
         *corpus.corpus_assets(settings),
         *chains,
+        progress_ratios.progress_ratio_asset(settings),
         *mixture.mixture_assets(settings),
         *evaluation.evaluation_assets(),
     ]
+
+
+def _simulation(proxy: str, settings: Settings) -> list[LakeAsset]:
+    if isinstance(settings.proxy(proxy), ImportedProxy):
+        return imported.imported_assets(proxy)
+    return simulation.simulation_assets(proxy, settings)

@@ -30,7 +30,8 @@ from automixer_assets.pages.corpus import (
     show_validation_items,
 )
 from automixer_assets.partitions import SNAPSHOTS
-from automixer_assets.settings import Settings
+from automixer_assets.proxy.imported_tokenizer import ImportedTokenizer
+from automixer_assets.settings import ImportedProxy, Settings
 
 GROUP = "corpus"
 
@@ -113,12 +114,14 @@ def plan_snapshot_inventory(scope: Scope) -> Build:
 def plan_tokenizer(scope: Scope) -> Build:
     """Which tokenizer turns text into ids, and how well does it compress the corpus?
 
-    A byte-level BPE trained on fixed snapshots, or a local Hugging Face tokenizer as it is.
+    A byte-level BPE trained on fixed snapshots, or a Hugging Face tokenizer as it is, local or an imported proxy's.
     """
     chosen = scope.settings.tokenizer
     if chosen.path is not None:
         source = scope.automixer.resolve(chosen.path)
         return scope.build(lambda out: _copy_tokenizer(source, out), show_tokenizer, settings=folder_digest(source))
+    if chosen.proxy is not None:
+        return _plan_imported_tokenizer(scope, chosen.proxy)
     inventories = [
         (scope.pin("snapshot_inventory", snapshot).path, _snapshot_folder(scope, snapshot))
         for snapshot in chosen.snapshots
@@ -129,7 +132,15 @@ def plan_tokenizer(scope: Scope) -> Build:
 
         train_tokenizer(_first_texts(inventories, chosen.max_documents), chosen.vocab_size, out)
 
-    return scope.build(write, show_tokenizer, settings=chosen.model_dump())
+    return scope.build(write, show_tokenizer, settings=chosen.model_dump(exclude={"proxy"}))
+
+
+def _plan_imported_tokenizer(scope: Scope, proxy: str) -> Build:
+    """Read from the checkpoints themselves: by way of proxy_run, every new checkpoint would touch the whole corpus."""
+    chosen = scope.settings.proxy(proxy)
+    assert isinstance(chosen, ImportedProxy)
+    source = ImportedTokenizer(chosen.checkpoints_from, scope.automixer.resolve)
+    return scope.build(lambda out: _copy_tokenizer(source.folder(), out), show_tokenizer, settings=source.version())
 
 
 def _first_texts(inventories: Sequence[tuple[Path, Path]], limit: int) -> Iterator[str]:

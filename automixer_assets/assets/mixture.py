@@ -10,6 +10,7 @@ import polars as pl
 
 from automixer_assets import __version__
 from automixer_assets.assets.influence import influence_column
+from automixer_assets.assets.task_gradients import pin_cosines, read_cosines, task_gradient_assets
 from automixer_assets.benchmark.selection import select_checkpoints
 from automixer_assets.checkpoint_keys import sync_checkpoint_keys
 from automixer_assets.checks import check_alphas, check_budget, check_joint, check_kept, check_schema, check_weights
@@ -49,10 +50,15 @@ def mixture_assets(settings: Settings) -> list[LakeAsset]:
             asset="selected_checkpoints",
             group=GROUP,
             kinds={"polars"},
-            code=source_version("benchmark.selection"),
+            code=source_version(
+                "benchmark.selection", "benchmark.trajectories", "benchmark.clustering", "benchmark.stability"
+            ),
             plan=plan_selected_checkpoints,
             partitions_def=RECIPES,
-            deps=[f"{proxy}/benchmark_table" for proxy in proxies],
+            deps=[
+                *(f"{proxy}/benchmark_table" for proxy in proxies),
+                *(item.asset for proxy in proxies for item in task_gradient_assets(proxy, settings)),
+            ],
             checks=[Check("alphas_sum_to_one", "Blending factors are positive and sum to 1.", check_alphas)],
         ),
         lake_asset(
@@ -141,10 +147,11 @@ def plan_selected_checkpoints(scope: Scope) -> Build:
     """
     recipe = _influence_recipe(scope, scope.key)
     proxy = str(recipe.proxy)
-    benchmark = scope.pin(f"{proxy}/benchmark_table")
+    table, gradients = scope.pin(f"{proxy}/benchmark_table"), pin_cosines(scope, recipe)
 
     def write(out: Path) -> None:
-        selection = select_checkpoints(pl.read_parquet(benchmark.path / "benchmark.parquet"), recipe)
+        benchmark, items = (pl.read_parquet(table.path / f"{name}.parquet") for name in ("benchmark", "items"))
+        selection = select_checkpoints(benchmark, recipe, items=items, cosines=read_cosines(gradients))
         for warning in selection.warnings:
             scope.log(f"{scope.name}: warning: {warning}")
         selection.selected.write_parquet(out / "selected.parquet")
@@ -158,7 +165,15 @@ def plan_selected_checkpoints(scope: Scope) -> Build:
 
 def selection_slice(recipe: Recipe) -> object:
     """What of a recipe determines its selected checkpoints."""
-    options = ("selection", "selection_metric", "early_checkpoint", "max_checkpoints", "alpha")
+    options = (
+        "selection",
+        "selection_metric",
+        "chance_fallback",
+        "early_checkpoint",
+        "max_checkpoints",
+        "task_clustering",
+        "alpha",
+    )
     return {option: getattr(recipe, option) for option in options}
 
 

@@ -29,8 +29,8 @@ BENCHMARK_VERSION = str(RESULT_VERSION)
 
 
 def simulation_assets(proxy: str, settings: Settings) -> list[LakeAsset]:
-    """The simulation chain of one proxy, keys prefixed with its name."""
-    snapshots = dg.SpecificPartitionsPartitionMapping(list(settings.proxy(proxy).snapshots))
+    """The simulation chain of one trained proxy, keys prefixed with its name (`imported.py`: of an imported one)."""
+    snapshots = dg.SpecificPartitionsPartitionMapping(list(_trained(settings, proxy).snapshots))
     group = f"{proxy}_simulation".replace("-", "_").replace(".", "_")
     return [
         lake_asset(
@@ -65,13 +65,19 @@ def simulation_assets(proxy: str, settings: Settings) -> list[LakeAsset]:
     ]
 
 
+def _trained(settings: Settings, proxy: str) -> Proxy:
+    chosen = settings.proxy(proxy)
+    assert isinstance(chosen, Proxy)
+    return chosen
+
+
 def _plan_proxy_run(proxy: str) -> Plan:
     def plan_proxy_run(scope: Scope) -> Build:
         """Did the proxy train well, and which checkpoints did it leave behind?
 
         The simulation run (paper, section 3): a small Llama-3-style model trained once, its checkpoints kept.
         """
-        chosen = scope.settings.proxy(proxy)
+        chosen = _trained(scope.settings, proxy)
         tokenizer = scope.pin("tokenizer")
         corpora = [scope.pin("tokenized_corpus", snapshot) for snapshot in chosen.snapshots]
 
@@ -140,11 +146,19 @@ def _plan_benchmark_table(proxy: str) -> Plan:
 
 
 def evaluate_on(
-    scope: Scope, items: Path, item_set: ItemSet, checkpoints: Mapping[str, Path], total_steps: int, out: Path
+    scope: Scope,
+    items: Path,
+    item_set: ItemSet,
+    checkpoints: Mapping[str, Path],
+    total_steps: int,
+    out: Path,
+    *,
+    tokenizer_folder: Path | None = None,
 ) -> None:
     """Write `benchmark.parquet` and `items.parquet` of the checkpoints into `out`; what a killed run evaluated is kept.
 
-    Only items that `validation_items` (the folder `items`) lists in that set are asked.
+    Only items that `validation_items` (the folder `items`) lists in that set are asked. `tokenizer_folder` replaces
+    the tokenizer that the checkpoints' folders hold.
     """
     from automixer_assets.benchmark.items import only_listed
     from automixer_assets.benchmark.runner import evaluate_checkpoints
@@ -164,6 +178,7 @@ def evaluate_on(
             tasks,
             total_steps=total_steps,
             cache=out / SCRATCH / "evaluations",
+            tokenizer_folder=tokenizer_folder,
             batch_size=scope.settings.tasks.batch_size,
             on_progress=lambda name, done, total: progress.advance(done - progress.done, name),
         )

@@ -219,7 +219,8 @@ def _refuse_long_answers(items: list[RenderedItem], tokenizer: Any, context_leng
 
 
 def _context_length(folder: Path) -> int:
-    return int(read_config(folder).get("max_position_embeddings", 2048))
+    config = read_config(folder)
+    return int(config.get("max_position_embeddings") or config.get("n_positions", 2048))  # GPT-2 calls it n_positions
 
 
 def _weights_digest(folder: Path) -> str:

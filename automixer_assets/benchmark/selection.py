@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
-from automixer_assets.errors import AutomixerError
+from automixer_assets.benchmark.clustering import Cosines, best_step, clusterings
+from automixer_assets.benchmark.stability import selection_probability
+from automixer_assets.benchmark.trajectories import Row, Trajectories, Trajectory, trajectories_of
 from automixer_assets.proxy.checkpoints import checkpoint_key, parse_checkpoint_key
 from automixer_assets.settings import Recipe
 
 __all__ = ["Selection", "checkpoint_key", "parse_checkpoint_key", "select_checkpoints"]
 
 EARLY_PROGRESS = 0.25
-LOWER_IS_BETTER = ("gold_nll",)
 
 SELECTED_SCHEMA = {
     "checkpoint": pl.String,
@@ -32,9 +32,9 @@ ASSIGNMENTS_SCHEMA = {
     "checkpoint": pl.String,
     "above_chance": pl.Boolean,
     "fallback": pl.String,
+    "selection_probability": pl.Float64,
+    "cluster": pl.String,
 }
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -47,90 +47,77 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class _Trajectory:
-    """One task over the steps of the run, and the metric by which its best step is judged."""
+class _Choice:
+    """Tasks by selected step, and the clusters that they were chosen by."""
 
-    task: str
-    rows: tuple[Row, ...]
-    metric: str
-    above_chance: bool
-    fallback: str | None
-
-    def best(self, steps: Sequence[int]) -> Row:
-        """The best of these steps; ties go to the earliest."""
-        sign = 1 if self.metric in LOWER_IS_BETTER else -1
-        return min(
-            (row for row in self.rows if row["step"] in steps), key=lambda row: (sign * row[self.metric], row["step"])
-        )
+    tasks: dict[int, set[str]]
+    clusters: dict[str, str]  # task -> its cluster, called by the cluster's first task
 
 
-def select_checkpoints(benchmark: pl.DataFrame, recipe: Recipe) -> Selection:
+def select_checkpoints(
+    benchmark: pl.DataFrame, recipe: Recipe, *, items: pl.DataFrame | None = None, cosines: Cosines | None = None
+) -> Selection:
     """Select checkpoints of one run from its benchmark table.
 
     `best_per_task` takes each task's best step by the recipe's metric, equal steps merged; a checkpoint's tasks are
-    those that are best there. `last`, `all` and `evenly:N` judge no task: every task belongs to every checkpoint, and
-    `assignments` names the selected checkpoint where the task is best. A task whose accuracy never exceeds chance by
-    two standard errors has a best step by accident only (DESIGN, best step): it falls back on the lowest `gold_nll`.
+    those that are best there. Under `max_checkpoints` the tasks that are most alike are taken together, by trajectory
+    or by `cosines` of their gradients, until their best steps are few enough. `last`, `all` and `evenly:N` judge no
+    task: every task belongs to every checkpoint, `assignments` names the selected one where the task is best, and
+    under `max_checkpoints` the latest stay. An early checkpoint that the recipe asks for has a place among them, if
+    there are two. See `trajectories_of` for tasks near chance.
 
-    Under `max_checkpoints` those with most tasks stay, ties to the later; tasks of a dropped checkpoint go to the kept
-    one where they are best. An early checkpoint that the recipe asks for keeps its place among them, if there are two.
+    With `items` (the run's `items.parquet`), `assignments` says how sure each best step is.
 
     Raises:
         AutomixerError: the table is empty, has no step above 0, or lacks a task at a checkpoint.
     """
-    trained = benchmark.filter(pl.col("step") > 0)
-    warnings = (
-        ("step 0 was left out: an untrained model scores documents at random",) if len(trained) < len(benchmark) else ()
-    )
-    checkpoints = _checkpoints(trained)
-    trajectories = [_trajectory(task, trained, recipe.selection_metric) for task in sorted(trained["task"].unique())]
-    tasks = _tasks_per_step(trajectories, list(checkpoints), recipe)
-    early = _early(checkpoints) if recipe.early_checkpoint else None
-    tasks = _limited(tasks, trajectories, early, recipe)
-    alphas = _alphas(tasks, recipe.alpha)
-    selected = [{**checkpoints[step], "alpha": alphas[step], "tasks": sorted(tasks[step])} for step in sorted(tasks)]
-    assignments = [_assignment(trajectory, tasks, checkpoints) for trajectory in trajectories]
+    run = trajectories_of(benchmark, recipe.selection_metric, recipe.chance_fallback)
+    early = _early(run.checkpoints) if recipe.early_checkpoint else None
+    if recipe.selection == "best_per_task":
+        choice = _best_per_task(run, early, recipe.max_checkpoints, cosines)
+    else:
+        choice = _fixed(run, _strategy_steps(recipe.selection, run.steps), early, recipe.max_checkpoints)
+    alphas = _alphas(choice.tasks, recipe.alpha)
+    selected = [
+        {**run.checkpoints[step], "alpha": alphas[step], "tasks": sorted(choice.tasks[step])}
+        for step in sorted(choice.tasks)
+    ]
+    assignments = [_assignment(trajectory, choice, run, items) for trajectory in run.tasks]
     return Selection(
-        pl.DataFrame(selected, schema=SELECTED_SCHEMA), pl.DataFrame(assignments, schema=ASSIGNMENTS_SCHEMA), warnings
+        pl.DataFrame(selected, schema=SELECTED_SCHEMA),
+        pl.DataFrame(assignments, schema=ASSIGNMENTS_SCHEMA),
+        run.warnings,
     )
 
 
-def _checkpoints(trained: pl.DataFrame) -> dict[int, Row]:
-    """checkpoint, step and progress by step, ascending; every one must have every task exactly once."""
-    if trained.is_empty():
-        raise AutomixerError(
-            "the benchmark table has no checkpoint above step 0; evaluate the proxy's checkpoints first"
-        )
-    n_tasks = trained["task"].n_unique()
-    for (step,), rows in trained.group_by("step", maintain_order=True):
-        if rows.height != n_tasks or rows["task"].n_unique() != n_tasks or rows["checkpoint"].n_unique() != 1:
-            raise AutomixerError(
-                f"the benchmark table has {rows.height} rows at step {step}, expected one checkpoint with {n_tasks} "
-                "tasks; evaluate all tasks at all checkpoints of one proxy"
-            )
-    unique = trained.unique(["checkpoint", "step"]).sort("step").select("checkpoint", "step", "progress")
-    return {row["step"]: row for row in unique.iter_rows(named=True)}
+def _best_per_task(run: Trajectories, early: int | None, limit: int | None, cosines: Cosines | None) -> _Choice:
+    """The finest clustering whose best steps, with the early one, are within the limit; one cluster always is."""
+    reserved = _reserved(early, limit)
+    clusters = next(
+        clusters
+        for clusters in clusterings(run.tasks, cosines)
+        if limit is None or len({*map(best_step, clusters), *reserved}) <= limit
+    )
+    tasks: dict[int, set[str]] = {step: set() for step in reserved}
+    for cluster in clusters:
+        tasks.setdefault(best_step(cluster), set()).update(trajectory.task for trajectory in cluster)
+    named = {trajectory.task: cluster[0].task for cluster in clusters for trajectory in cluster}
+    return _Choice(tasks, named)
 
 
-def _trajectory(task: str, trained: pl.DataFrame, metric: str) -> _Trajectory:
-    rows = tuple(trained.filter(pl.col("task") == task).sort("step").iter_rows(named=True))
-    if any(row[metric] is None for row in rows):  # boolq, social_iqa and winogrande have no acc_norm
-        metric = "acc"
-    above_chance = any(row["acc"] > row["chance"] + 2 * (row["acc_stderr"] or 0.0) for row in rows)
-    if above_chance or metric == "gold_nll":
-        return _Trajectory(task, rows, metric, above_chance, None)
-    return _Trajectory(task, rows, "gold_nll", above_chance, "gold_nll")
+def _fixed(run: Trajectories, steps: Sequence[int], early: int | None, limit: int | None) -> _Choice:
+    """Every task at every one of these steps; an early one that is not among them has none."""
+    reserved = _reserved(early, limit)
+    own = [step for step in steps if step not in reserved]
+    places = len(own) if limit is None else max(0, limit - len(reserved))
+    everything = {trajectory.task for trajectory in run.tasks}
+    kept = [*own[len(own) - min(places, len(own)) :], *(step for step in reserved if step in steps)]
+    return _Choice({**{step: set() for step in reserved}, **{step: set(everything) for step in kept}}, {})
 
 
-def _tasks_per_step(trajectories: list[_Trajectory], steps: list[int], recipe: Recipe) -> dict[int, set[str]]:
-    """Tasks of each selected step, by the recipe's strategy alone."""
-    if recipe.selection != "best_per_task":
-        everything = {trajectory.task for trajectory in trajectories}
-        return {step: set(everything) for step in _strategy_steps(recipe.selection, steps)}
-    tasks: dict[int, set[str]] = {}
-    for trajectory in trajectories:
-        tasks.setdefault(trajectory.best(steps)["step"], set()).add(trajectory.task)
-    return tasks
+def _reserved(early: int | None, limit: int | None) -> tuple[int, ...]:
+    """The early step has a place of its own, unless there is only one."""
+    return () if early is None or limit == 1 else (early,)
 
 
 def _strategy_steps(selection: str, steps: list[int]) -> list[int]:
@@ -148,36 +135,23 @@ def _early(checkpoints: dict[int, Row]) -> int:
     return min(checkpoints, key=lambda step: (abs(checkpoints[step]["progress"] - EARLY_PROGRESS), step))
 
 
-def _limited(
-    tasks: dict[int, set[str]], trajectories: list[_Trajectory], early: int | None, recipe: Recipe
-) -> dict[int, set[str]]:
-    """The early step added, and all but `max_checkpoints` dropped."""
-    with_early = tasks if early is None else {**tasks, early: tasks.get(early, set())}
-    limit = recipe.max_checkpoints or len(with_early)
-    reserved = early if limit > 1 else None  # asked for by name: without a place of its own it would go first
-    ranked = sorted(with_early, key=lambda step: (step == reserved, len(with_early[step]), step), reverse=True)
-    kept = {step: set(with_early[step]) for step in ranked[:limit]}
-    for trajectory in trajectories:
-        if not any(trajectory.task in members for members in kept.values()):
-            kept[trajectory.best(list(kept))["step"]].add(trajectory.task)
-    return kept
-
-
 def _alphas(tasks: dict[int, set[str]], rule: str) -> dict[int, float]:
     """Blending factors (paper, section 4): t_j / sum of t; or equal; or by the number of tasks."""
     raw = {step: {"steps": step, "uniform": 1, "tasks": len(members)}[rule] for step, members in tasks.items()}
     return {step: value / sum(raw.values()) for step, value in raw.items()}
 
 
-def _assignment(trajectory: _Trajectory, tasks: dict[int, set[str]], checkpoints: dict[int, Row]) -> Row:
-    best = trajectory.best(list(checkpoints))
-    home = trajectory.best([step for step, members in tasks.items() if trajectory.task in members])
+def _assignment(trajectory: Trajectory, choice: _Choice, run: Trajectories, items: pl.DataFrame | None) -> Row:
+    best = trajectory.best()
+    home = trajectory.best([step for step, members in choice.tasks.items() if trajectory.task in members])
     return {
         "task": trajectory.task,
         "best_step": best["step"],
         "best_value": best[trajectory.metric],
         "metric": trajectory.metric,
-        "checkpoint": checkpoints[home["step"]]["checkpoint"],
+        "checkpoint": run.checkpoints[home["step"]]["checkpoint"],
         "above_chance": trajectory.above_chance,
         "fallback": trajectory.fallback,
+        "selection_probability": None if items is None else selection_probability(trajectory, items),
+        "cluster": choice.clusters.get(trajectory.task),
     }

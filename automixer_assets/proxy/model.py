@@ -61,11 +61,26 @@ def load_model(folder: Path, *, tokenizer_folder: Path | None = None) -> PreTrai
         AutomixerError: a file is missing or damaged, a tensor is absent, or the tokenizer (of `tokenizer_folder`,
             else the one in `folder`, if any) does not belong to the checkpoint.
     """
-    from transformers import AutoModelForCausalLM
-
     config = read_config(folder)
     weight_files(folder)
     check_vocabulary(folder, config, tokenizer_folder or folder)
+    return _from_pretrained(folder).eval()
+
+
+def outline_model(folder: Path) -> PreTrainedModel:
+    """The same model without its numbers (meta device): of the weights only the files' headers are read.
+
+    Raises:
+        AutomixerError: a file is missing or cut short, or a tensor is absent or of another shape.
+    """
+    read_config(folder)
+    weight_files(folder)
+    return _from_pretrained(folder, device_map="meta")
+
+
+def _from_pretrained(folder: Path, **options: Any) -> PreTrainedModel:
+    from transformers import AutoModelForCausalLM
+
     try:
         with quiet():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -75,6 +90,7 @@ def load_model(folder: Path, *, tokenizer_folder: Path | None = None) -> PreTrai
                 trust_remote_code=False,
                 dtype="float32",
                 output_loading_info=True,
+                **options,
             )
     except Exception as error:  # transformers raises many kinds here; every one means an unusable folder
         raise AutomixerError(
@@ -86,7 +102,7 @@ def load_model(folder: Path, *, tokenizer_folder: Path | None = None) -> PreTrai
         raise AutomixerError(
             f"checkpoint {folder} lacks the tensor {missing[0]!r} and {len(missing) - 1} more; copy it again"
         )
-    return model.eval()
+    return model
 
 
 def replace_weights(model: PreTrainedModel, folder: Path) -> None:
@@ -96,15 +112,11 @@ def replace_weights(model: PreTrainedModel, folder: Path) -> None:
         AutomixerError: the checkpoint has other tensors or other shapes than the model.
     """
     import torch
-    from safetensors.torch import load_file
 
-    weights: dict[str, torch.Tensor] = {}
-    for path in weight_files(folder):
-        try:
-            weights.update(load_file(path))
-        except Exception as error:
-            raise AutomixerError(f"{path} is damaged ({_one_line(error)}); write or copy it again") from error
     parameters = dict(model.named_parameters())  # a tied matrix appears once, under its first name
+    weights = _stored_weights(folder)
+    if not parameters.keys() <= weights.keys():  # files may use older names, which transformers translates
+        weights = dict(load_model(folder).named_parameters())
     for name, parameter in parameters.items():
         if name not in weights or weights[name].shape != parameter.shape:
             found = tuple(weights[name].shape) if name in weights else "absent"
@@ -115,6 +127,18 @@ def replace_weights(model: PreTrainedModel, folder: Path) -> None:
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
+
+
+def _stored_weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    weights: dict[str, torch.Tensor] = {}
+    for path in weight_files(folder):
+        try:
+            weights.update(load_file(path))
+        except Exception as error:
+            raise AutomixerError(f"{path} is damaged ({_one_line(error)}); write or copy it again") from error
+    return weights
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -90,6 +90,22 @@ def tokenizer_digest(folder: Path) -> str:
     return hashlib.sha256(_tokenizer_json(folder).read_bytes()).hexdigest()
 
 
+def encoding_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """sha256 (hex) of all that decides which ids a text becomes, however its file is formatted.
+
+    Two releases of a library write the same tokenizer as different bytes; `tokenizer_digest` would tell them apart.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise AutomixerError(
+            f"tokenizer {tokenizer.name_or_path!r} has no fast version (tokenizer.json), so it cannot be compared: "
+            "save it as a fast tokenizer once"
+        )
+    document = json.loads(backend.to_str())
+    encoding = {part: document.get(part) for part in ("normalizer", "pre_tokenizer", "model", "added_tokens")}
+    return hashlib.sha256(json.dumps(encoding, sort_keys=True).encode()).hexdigest()
+
+
 def end_of_document(tokenizer: PreTrainedTokenizerBase) -> int:
     """The id that ends every document; AutomixerError when the tokenizer has no end-of-sequence token."""
     identifier = tokenizer.eos_token_id

@@ -12,9 +12,11 @@ from pydantic import Field, model_validator
 
 from automixer_assets.settings.base import KEY_PATTERN, Key, Section, distinct, known, lookup
 from automixer_assets.settings.corpus import Corpus, ReferenceSample, Tokenizer
+from automixer_assets.settings.imported import CheckpointSource, ImportedProxy, StepName
 from automixer_assets.settings.mixture import (
     MIXTURE_PROFILES,
     RECIPE_PROFILES,
+    ChanceFallback,
     Curvature,
     Mixture,
     Profile,
@@ -23,16 +25,20 @@ from automixer_assets.settings.mixture import (
     SelectionMetric,
     profile_differences,
 )
-from automixer_assets.settings.simulation import Architecture, Proxy, Training
+from automixer_assets.settings.simulation import AnyProxy, Architecture, Proxy, Training
 from automixer_assets.settings.tasks import Tasks, TaskSplits
 
 __all__ = [
     "KEY_PATTERN",
     "MIXTURE_PROFILES",
     "RECIPE_PROFILES",
+    "AnyProxy",
     "Architecture",
+    "ChanceFallback",
+    "CheckpointSource",
     "Corpus",
     "Curvature",
+    "ImportedProxy",
     "Key",
     "Mixture",
     "Profile",
@@ -43,6 +49,7 @@ __all__ = [
     "Section",
     "SelectionMetric",
     "Settings",
+    "StepName",
     "Targets",
     "TaskSplits",
     "Tasks",
@@ -75,7 +82,7 @@ class Settings(Section):
     tokenizer: Tokenizer
     tasks: Tasks
     reference_sample: ReferenceSample
-    proxies: dict[Key, Proxy] = Field(min_length=1)
+    proxies: dict[Key, AnyProxy] = Field(min_length=1)
     recipes: dict[Key, Recipe] = Field(min_length=1)
     mixtures: dict[Key, Mixture] = Field(min_length=1)
     targets: Targets | None = None
@@ -106,6 +113,8 @@ class Settings(Section):
             known(recipe.proxy, self.proxies, f"recipes.{name}.proxy")
         for name, mixture in self.mixtures.items():
             known(mixture.recipe, self.recipes, f"mixtures.{name}.recipe")
+        imported = {name for name, proxy in self.proxies.items() if isinstance(proxy, ImportedProxy)}
+        known(self.tokenizer.proxy, dict.fromkeys(imported), "tokenizer.proxy (an imported proxy)")
         if self.targets is not None:
             known(self.targets.baseline, self.mixtures, "targets.baseline")
             for mixture_name in self.targets.mixtures:
@@ -118,7 +127,7 @@ class Settings(Section):
     def mixture(self, name: str) -> Mixture:
         return lookup(name, self.mixtures, "mixture")
 
-    def proxy(self, name: str) -> Proxy:
+    def proxy(self, name: str) -> Proxy | ImportedProxy:
         return lookup(name, self.proxies, "proxy")
 
     def recipes_of(self, proxy: str) -> dict[str, Recipe]:

@@ -15,17 +15,22 @@ class Corpus(Section):
 
 
 class Tokenizer(Section):
-    """A byte-level BPE trained on `snapshots`, or any Hugging Face tokenizer from the local folder `path`."""
+    """A byte-level BPE trained on `snapshots`, a Hugging Face tokenizer from the local folder `path`, or the one that
+    comes with the imported `proxy`."""
 
     path: str | None = None
+    proxy: Key | None = None
     vocab_size: int = Field(default=4096, ge=300)
     snapshots: list[Key] = Field(default_factory=list)
     max_documents: int = Field(default=100_000, gt=0)
 
     @model_validator(mode="after")
     def _one_source(self) -> Tokenizer:
-        if (self.path is None) == (not self.snapshots):
-            raise ValueError("give either `path` (an existing tokenizer) or `snapshots` (to train one)")
+        if [self.path is not None, self.proxy is not None, bool(self.snapshots)].count(True) != 1:
+            raise ValueError(
+                "give either `path` (an existing tokenizer), `proxy` (that of an imported proxy) "
+                "or `snapshots` (to train one)"
+            )
         return self
 
 

@@ -11,6 +11,7 @@ from automixer_assets.settings.base import Key, Section, distinct, with_profile
 Curvature = Literal["datainf", "identity", "kfac"]
 QueryText = Literal["sequence", "answer"]
 SelectionMetric = Literal["acc", "acc_norm", "gold_nll"]
+ChanceFallback = Literal["gold_nll", "none"]
 SELECTION_PATTERN = r"^(best_per_task|last|all|evenly:[1-9][0-9]*)$"
 
 RECIPE_PROFILES: dict[str, dict[str, Any]] = {
@@ -49,7 +50,13 @@ class Recipe(Section):
     selection: Annotated[str, StringConstraints(pattern=SELECTION_PATTERN)]
     selection_metric: SelectionMetric
     early_checkpoint: bool = Field(description="add the kept checkpoint nearest to a quarter of the run")
+    chance_fallback: ChanceFallback = Field(
+        default="gold_nll", description="what judges a task that is never above chance + 2 stderr"
+    )
     max_checkpoints: int | None = Field(default=None, gt=0)
+    task_clustering: Literal["trajectory", "gradient"] = Field(
+        default="trajectory", description="which tasks are alike, where `max_checkpoints` makes some share a checkpoint"
+    )
     query: QueryText = "sequence"
     curvature: Curvature = "datainf"
     group_tasks: Literal["assigned", "all"]

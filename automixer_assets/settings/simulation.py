@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from automixer_assets.settings.base import Key, Section, distinct
+from automixer_assets.settings.imported import ImportedProxy
 
 
 class Architecture(Section):
@@ -66,6 +67,17 @@ class Proxy(Section):
     checkpoints: int = Field(default=20, gt=0, description="evenly spaced; the last is the end of the run")
     seed: int = 0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _not_both(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "checkpoints_from" in given:
+            own = ", ".join(f"`{key}`" for key in given if key != "checkpoints_from")
+            raise ValueError(
+                f"a proxy is either trained or imported: remove {own}, which an imported proxy brings itself, "
+                "or remove `checkpoints_from`"
+            )
+        return given
+
     @model_validator(mode="after")
     def _enough_steps(self) -> Proxy:
         if self.checkpoints > self.training.steps:
@@ -77,3 +89,19 @@ class Proxy(Section):
     def checkpoint_steps(self) -> list[int]:
         """Evenly spaced steps, the last of them `training.steps`."""
         return sorted({round(self.training.steps * (i + 1) / self.checkpoints) for i in range(self.checkpoints)})
+
+
+TRAINED, IMPORTED = "trained proxy", "imported proxy"
+
+
+def _kind(given: Any) -> str:
+    """By the keys that are given; with keys of both, `Proxy` says so."""
+    if isinstance(given, dict):
+        return IMPORTED if set(given) == {"checkpoints_from"} else TRAINED
+    return IMPORTED if isinstance(given, ImportedProxy) else TRAINED
+
+
+AnyProxy = Annotated[
+    Annotated[Proxy, Tag(TRAINED)] | Annotated[ImportedProxy, Tag(IMPORTED)],
+    Discriminator(_kind),
+]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import statistics
 from typing import Any
 
 import polars as pl
@@ -79,6 +81,8 @@ def test_each_task_picks_its_best_step_and_ties_go_to_the_earliest() -> None:
         "checkpoint": "p-step-000020",
         "above_chance": True,
         "fallback": None,
+        "selection_probability": None,
+        "cluster": "a",
     }
 
 
@@ -141,27 +145,68 @@ def test_the_early_checkpoint_is_nearest_to_a_quarter_of_the_run() -> None:
     assert steps_tasks(chosen_anyway) == {20: ["a"]}
 
 
-def test_max_checkpoints_keeps_those_with_most_tasks_and_moves_the_others() -> None:
-    table = accuracies(
-        a=[0.5, 0.9, 0.5, 0.5],
-        b=[0.5, 0.9, 0.5, 0.5],
-        c=[0.9, 0.5, 0.6, 0.7],
-        d=[0.5, 0.6, 0.9, 0.8],
-        e=[0.6, 0.7, 0.5, 0.9],
-    )
-    assert steps_tasks(select(table)) == {10: ["c"], 20: ["a", "b"], 30: ["d"], 40: ["e"]}
+RISING, FALLING = [0.5, 0.6, 0.8, 0.9], [0.9, 0.8, 0.6, 0.5]
+
+
+def test_tasks_that_develop_alike_share_a_checkpoint_under_a_limit() -> None:
+    table = accuracies(a=RISING, b=FALLING, c=[0.5, 0.7, 0.9, 0.8], d=[0.7, 0.9, 0.6, 0.5])
+    assert steps_tasks(select(table)) == {10: ["b"], 20: ["d"], 30: ["c"], 40: ["a"]}
     selection = select(table, max_checkpoints=2)
-    assert steps_tasks(selection) == {20: ["a", "b"], 40: ["c", "d", "e"]}
+    # a and c rise, b and d fall; the mean standard score of a and c is highest at 30 or 40, of b and d at 10 or 20
+    assert [set(tasks) for tasks in steps_tasks(selection).values()] == [{"b", "d"}, {"a", "c"}]
+    assert selection.assignments.select("task", "cluster").rows() == [("a", "a"), ("b", "b"), ("c", "a"), ("d", "b")]
     moved = {row["task"]: row for row in selection.assignments.iter_rows(named=True)}
-    assert (moved["c"]["best_step"], moved["c"]["checkpoint"]) == (10, "p-step-000040")
-    assert steps_tasks(select(table, max_checkpoints=1)) == {20: list("abcde")}
+    assert (moved["b"]["best_step"], moved["d"]["best_step"]) == (10, 20), "a task's own best step is still recorded"
+    assert moved["b"]["checkpoint"] == moved["d"]["checkpoint"]
+    assert steps_tasks(select(table, max_checkpoints=1)).popitem()[1] == list("abcd")
+
+
+def test_a_limit_that_is_not_reached_merges_nothing() -> None:
+    table = accuracies(a=RISING, b=RISING, c=FALLING)
+    selection = select(table, max_checkpoints=2)
+    assert steps_tasks(selection) == {10: ["c"], 40: ["a", "b"]}
+    assert selection.assignments["cluster"].to_list() == ["a", "b", "c"]
+
+
+def test_gradients_can_say_which_tasks_are_alike() -> None:
+    table = accuracies(a=RISING, b=FALLING, c=[0.6, 0.7, 0.9, 0.8])
+    alike = {("a", "b"): 0.9, ("a", "c"): 0.1, ("b", "c"): -0.2}
+    cosines = {**alike, **{(k, j): value for (j, k), value in alike.items()}, **{(t, t): 1.0 for t in "abc"}}
+    by_trajectory = select(table, max_checkpoints=2).assignments["cluster"].to_list()
+    by_gradient = select_checkpoints(
+        benchmark(table), recipe(max_checkpoints=2, task_clustering="gradient"), cosines=cosines
+    )
+    assert by_trajectory == ["a", "b", "a"]
+    assert by_gradient.assignments["cluster"].to_list() == ["a", "a", "c"]
+
+
+def test_a_flat_task_is_alike_to_none() -> None:
+    table = accuracies(a=RISING, b=[0.6] * 4, c=[0.5, 0.6, 0.7, 0.6], d=FALLING)
+    assert select(table, max_checkpoints=3).assignments["cluster"].to_list() == ["a", "b", "c", "d"]
+    assert steps_tasks(select(table, max_checkpoints=3)) == {10: ["b", "d"], 30: ["c"], 40: ["a"]}
+    assert select(table, max_checkpoints=2).assignments["cluster"].to_list() == ["a", "b", "a", "d"]
 
 
 def test_the_early_checkpoint_keeps_its_place_under_a_limit() -> None:
     table = accuracies(a=[0.5, 0.5, 0.9, 0.5], b=[0.6, 0.5, 0.5, 0.9], c=[0.5, 0.5, 0.5, 0.9])
     assert steps_tasks(select(table, early_checkpoint=True)) == {10: [], 30: ["a"], 40: ["b", "c"]}
-    assert steps_tasks(select(table, early_checkpoint=True, max_checkpoints=2)) == {10: ["a"], 40: ["b", "c"]}
-    assert steps_tasks(select(table, early_checkpoint=True, max_checkpoints=1)) == {40: ["a", "b", "c"]}
+    limited = steps_tasks(select(table, early_checkpoint=True, max_checkpoints=2))
+    assert limited == {10: [], 40: ["a", "b", "c"]}
+    assert len(steps_tasks(select(table, early_checkpoint=True, max_checkpoints=1))) == 1
+    fixed = steps_tasks(select(table, selection="all", early_checkpoint=True, max_checkpoints=2))
+    assert fixed == {10: ["a", "b", "c"], 40: ["a", "b", "c"]}
+
+
+def test_the_guard_can_be_left_out() -> None:
+    table: Table = {
+        (step, "a"): {"acc": acc, "acc_stderr": 0.1, "gold_nll": nll}
+        for step, acc, nll in ((10, 0.45, 3.0), (20, 0.2, 1.0), (30, 0.3, 1.0))
+    }
+    guarded = select(table).assignments.row(0, named=True)
+    assert (guarded["best_step"], guarded["metric"], guarded["fallback"]) == (20, "gold_nll", "gold_nll")
+    literal = select(table, chance_fallback="none").assignments.row(0, named=True)
+    assert (literal["best_step"], literal["metric"], literal["fallback"]) == (10, "acc", None)
+    assert literal["above_chance"] is False, "still flagged"
 
 
 @pytest.mark.parametrize(
@@ -197,6 +242,7 @@ recipes = st.builds(
     recipe,
     selection=st.sampled_from(["best_per_task", "last", "all", "evenly:1", "evenly:2", "evenly:3"]),
     selection_metric=st.sampled_from(["acc", "acc_norm", "gold_nll"]),
+    chance_fallback=st.sampled_from(["gold_nll", "none"]),
     early_checkpoint=st.booleans(),
     max_checkpoints=st.one_of(st.none(), st.integers(1, 4)),
     alpha=st.sampled_from(["steps", "uniform", "tasks"]),
@@ -225,46 +271,116 @@ def tables(draw: st.DrawFn) -> Table:
 def test_it_agrees_with_the_rules_stated_slowly(table: Table, recipe: Recipe) -> None:
     selection = select_checkpoints(benchmark(table), recipe)
     steps, tasks = sorted({step for step, _ in table}), sorted({task for _, task in table})
-    orders = {task: best_first(table, task, steps, recipe.selection_metric) for task in tasks}
-    expected = reference_groups(orders, steps, recipe)
-    assert {step: set(members) for step, members in steps_tasks(selection).items()} == expected
-    weight = {"steps": lambda s: s, "uniform": lambda s: 1, "tasks": lambda s: len(expected[s])}[recipe.alpha]
-    total = sum(weight(step) for step in expected)
-    assert selection.selected["alpha"].to_list() == pytest.approx([weight(step) / total for step in sorted(expected)])
+    metrics = {task: metric_of(table, task, steps, recipe) for task in tasks}
+    expected = reference_groups(table, metrics, steps, recipe)
+    found = {step: set(members) for step, members in steps_tasks(selection).items()}
+    assert found in expected
+    weight = {"steps": lambda s: s, "uniform": lambda s: 1, "tasks": lambda s: len(found[s])}[recipe.alpha]
+    total = sum(weight(step) for step in found)
+    alphas = [weight(step) / total for step in sorted(found)]
+    assert selection.selected["alpha"].to_list() == pytest.approx(alphas)
     for row in selection.assignments.iter_rows(named=True):
-        order = orders[row["task"]]
-        assert row["best_step"] == order[0]
-        assert row["checkpoint"] == checkpoint_key("p", next(s for s in order if row["task"] in expected.get(s, ())))
+        order = sorted(steps, key=lambda step: -turned(table, row["task"], step, metrics))
+        assert (row["metric"], row["best_step"]) == (metrics[row["task"]], order[0])
+        home = next(step for step in order if row["task"] in found.get(step, ()))
+        assert row["checkpoint"] == checkpoint_key("p", home)
 
 
-def best_first(table: Table, task: str, steps: list[int], metric: str) -> list[int]:
-    rows = {step: table[step, task] for step in steps}
-    if metric == "acc_norm" and rows[steps[0]]["acc_norm"] is None:
-        metric = "acc"
-    if not any(row["acc"] > 0.25 + 2 * (row["acc_stderr"] or 0) for row in rows.values()):
-        metric = "gold_nll"
-    return sorted(steps, key=lambda step: rows[step][metric] if metric == "gold_nll" else -rows[step][metric])
+def metric_of(table: Table, task: str, steps: list[int], recipe: Recipe) -> str:
+    rows = [table[step, task] for step in steps]
+    near_chance = not any(row["acc"] > 0.25 + 2 * (row["acc_stderr"] or 0) for row in rows)
+    if near_chance and recipe.chance_fallback == "gold_nll":
+        return "gold_nll"
+    return "acc" if rows[0][recipe.selection_metric] is None else recipe.selection_metric
 
 
-def reference_groups(orders: dict[str, list[int]], steps: list[int], recipe: Recipe) -> dict[int, set[str]]:
-    groups: dict[int, set[str]] = {}
-    if recipe.selection == "best_per_task":
-        for task, order in orders.items():
-            groups.setdefault(order[0], set()).add(task)
-    else:
-        n, k = len(steps), len(steps)
-        if recipe.selection != "all":
-            k = min(n, 1 if recipe.selection == "last" else int(recipe.selection.split(":")[1]))
-        positions = {-(-n * i // k) for i in range(1, k + 1)}
-        groups = {step: set(orders) for i, step in enumerate(steps, 1) if i in positions}
-    early = None
-    if recipe.early_checkpoint:
-        early = sorted(steps, key=lambda step: abs(step / steps[-1] - 0.25))[0]
-        groups.setdefault(early, set())
-    while recipe.max_checkpoints is not None and len(groups) > recipe.max_checkpoints:
-        spare = [step for step in groups if step != early or recipe.max_checkpoints == 1]
-        del groups[min(spare, key=lambda step: (len(groups[step]), step))]
-    for task, order in orders.items():
-        if not any(task in members for members in groups.values()):
-            groups[next(step for step in order if step in groups)].add(task)
+def turned(table: Table, task: str, step: int, metrics: dict[str, str]) -> float:
+    """Higher is better."""
+    value = table[step, task][metrics[task]]
+    return -value if metrics[task] == "gold_nll" else value
+
+
+def reference_groups(
+    table: Table, metrics: dict[str, str], steps: list[int], recipe: Recipe
+) -> list[dict[int, set[str]]]:
+    """Every outcome that the rules allow: pairs of clusters may be equally far apart."""
+    early = sorted(steps, key=lambda step: abs(step / steps[-1] - 0.25))[0] if recipe.early_checkpoint else None
+    reserved = set() if early is None or recipe.max_checkpoints == 1 else {early}
+    limit = recipe.max_checkpoints or len(steps) + 1
+    if recipe.selection != "best_per_task":
+        return [fixed_groups(set(metrics), steps, recipe.selection, reserved, limit)]
+    outcomes, frontier = [], [[{task} for task in sorted(metrics)]]
+    seen: list[list[set[str]]] = []
+    while frontier:
+        clusters = frontier.pop()
+        if clusters in seen:
+            continue
+        seen.append(clusters)
+        groups: dict[int, set[str]] = {step: set() for step in reserved}
+        for cluster in clusters:
+            groups.setdefault(slow_best(table, metrics, steps, cluster), set()).update(cluster)
+        if len(groups) <= limit:
+            outcomes.append(groups)
+        else:
+            frontier += merged(table, metrics, steps, clusters)
+    return outcomes
+
+
+def fixed_groups(
+    tasks: set[str], steps: list[int], strategy: str, reserved: set[int], limit: int
+) -> dict[int, set[str]]:
+    n, k = len(steps), len(steps)
+    if strategy != "all":
+        k = min(n, 1 if strategy == "last" else int(strategy.split(":")[1]))
+    positions = {-(-n * i // k) for i in range(1, k + 1)}
+    groups = {step: set(tasks) for i, step in enumerate(steps, 1) if i in positions}
+    for step in reserved:
+        groups.setdefault(step, set())
+    while len(groups) > limit:
+        del groups[min(step for step in groups if step not in reserved)]
     return groups
+
+
+def scores(table: Table, metrics: dict[str, str], steps: list[int], task: str) -> list[float]:
+    values = [turned(table, task, step, metrics) for step in steps]
+    if len(set(values)) == 1:
+        return [0.0] * len(steps)
+    return [(value - statistics.fmean(values)) / statistics.pstdev(values) for value in values]
+
+
+def slow_best(table: Table, metrics: dict[str, str], steps: list[int], cluster: set[str]) -> int:
+    if len(cluster) == 1:
+        (task,) = cluster
+        return max(steps, key=lambda step: (turned(table, task, step, metrics), -step))
+    columns = [scores(table, metrics, steps, task) for task in sorted(cluster)]
+    means = [round(statistics.fmean(column[i] for column in columns), 9) for i in range(len(steps))]
+    return steps[means.index(max(means))]
+
+
+def merged(table: Table, metrics: dict[str, str], steps: list[int], clusters: list[set[str]]) -> list[list[set[str]]]:
+    """The clusterings after one merge of two clusters that are closest on average."""
+
+    def apart(one: set[str], other: set[str]) -> float:
+        distances = []
+        for task, another in itertools.product(sorted(one), sorted(other)):
+            pairs = zip(scores(table, metrics, steps, task), scores(table, metrics, steps, another), strict=True)
+            distances.append(1 - statistics.fmean(a * b for a, b in pairs))
+        return statistics.fmean(distances)
+
+    pairs = list(itertools.combinations(range(len(clusters)), 2))
+    nearest = min(apart(clusters[i], clusters[j]) for i, j in pairs)
+    outcomes = []
+    for i, j in pairs:
+        if apart(clusters[i], clusters[j]) <= nearest + 1e-6:
+            rest = [cluster for k, cluster in enumerate(clusters) if k not in (i, j)]
+            outcomes.append(sorted([*rest, clusters[i] | clusters[j]], key=sorted))
+    return outcomes
+
+
+@given(table=tables(), limit=st.integers(1, 3))
+@settings(max_examples=50, deadline=None)
+def test_rows_in_another_order_select_the_same(table: Table, limit: int) -> None:
+    frame, chosen = benchmark(table), recipe(max_checkpoints=limit)
+    forward, backward = select_checkpoints(frame, chosen), select_checkpoints(frame.reverse(), chosen)
+    assert forward.selected.equals(backward.selected)
+    assert forward.assignments.equals(backward.assignments)
