@@ -24,7 +24,7 @@ from automixer_assets.settings.mixture import (
     profile_differences,
 )
 from automixer_assets.settings.simulation import Architecture, Proxy, Training
-from automixer_assets.settings.tasks import Tasks, TaskSplits
+from automixer_assets.settings.tasks import TaskData, Tasks, TaskSplits
 
 __all__ = [
     "KEY_PATTERN",
@@ -44,6 +44,7 @@ __all__ = [
     "SelectionMetric",
     "Settings",
     "Targets",
+    "TaskData",
     "TaskSplits",
     "Tasks",
     "Tokenizer",
