@@ -147,18 +147,13 @@ def _build(definition: Definition, items: Dataset, fewshot: Dataset | None, num_
     splits = {ITEMS: items} if fewshot is None else {ITEMS: items, FEWSHOT: fewshot}
     known = {field.name for field in fields(TaskConfig)}
     config = {key: value for key, value in definition.config.items() if key in known}
-    fewshot_config = {**(config.get("fewshot_config") or {}), "split": FEWSHOT} if fewshot is not None else None
     config |= {
+        **_splits(config, fewshot is not None),
         "task": definition.name,
         # The documents are read, sliced and processed already.
         "custom_dataset": lambda **_: splits,
         "dataset_kwargs": None,
         "process_docs": None,
-        "test_split": ITEMS,
-        "validation_split": None,
-        "training_split": None,
-        "fewshot_split": FEWSHOT if fewshot is not None else None,
-        "fewshot_config": fewshot_config,
         "num_fewshot": num_fewshot,
         "metric_list": _metrics(config.get("metric_list")),
     }
@@ -169,6 +164,21 @@ def _build(definition: Definition, items: Dataset, fewshot: Dataset | None, num_
             f"task {definition.name!r} ({definition.path}) cannot be built: {type(error).__name__} {one_line(error)}; "
             "mend its YAML or data"
         ) from error
+
+
+def _splits(config: Mapping[str, Any], has_fewshot: bool) -> dict[str, Any]:
+    """The split settings of the built task, in the same places as in the task's own YAML.
+
+    lm-eval draws one example more, and so others, where `fewshot_split` and `test_split` are equal or both absent.
+    """
+    scored = "test_split" if config.get("test_split") is not None else "validation_split"
+    fewshot_config = dict(config.get("fewshot_config") or {})
+    named = fewshot_config.pop("split", None) or config.get("fewshot_split")
+    places = dict.fromkeys(("test_split", "validation_split", "training_split", "fewshot_split"))
+    places[scored] = ITEMS
+    if has_fewshot:
+        places["fewshot_split" if named else "training_split"] = FEWSHOT
+    return {**places, "fewshot_config": fewshot_config or None}
 
 
 def _metrics(metric_list: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
