@@ -7,7 +7,7 @@ sentence up to the blank. Rows do not depend on the checkpoint and are made once
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,10 @@ class Row:
     positions: tuple[int, ...]
     branches: tuple[int, ...]
     targets: tuple[Target, ...]
+
+    @property
+    def n_options(self) -> int:
+        return len({target.option for target in self.targets})
 
 
 @dataclass(frozen=True)
@@ -100,18 +104,27 @@ def shares_rows(model: PreTrainedModel) -> bool:
 
 
 def log_likelihoods(model: PreTrainedModel, rows: Sequence[Row], batch_size: int) -> dict[tuple[int, int], Likelihood]:
-    """Likelihood of every option by (item, option); `batch_size` is rows per forward pass."""
-    import torch
-
+    """Likelihood of every option by (item, option); `batch_size` is options per forward pass."""
     nats: dict[tuple[int, int], float] = {}
     greedy: dict[tuple[int, int], bool] = {}
-    with torch.inference_mode():
-        for begin in range(0, len(rows), batch_size):
-            for target, value, likeliest in _predict(model, rows[begin : begin + batch_size]):
-                key = (target.item, target.option)
-                nats[key] = nats.get(key, 0.0) + value
-                greedy[key] = greedy.get(key, True) and likeliest
+    for batch in _batches(rows, batch_size):
+        for target, value, likeliest in _predict(model, batch):
+            key = (target.item, target.option)
+            nats[key] = nats.get(key, 0.0) + value
+            greedy[key] = greedy.get(key, True) and likeliest
     return {key: Likelihood(nats[key], greedy[key]) for key in nats}
+
+
+def _batches(rows: Sequence[Row], batch_size: int) -> Iterator[list[Row]]:
+    """Consecutive rows with at most `batch_size` options together, or one row."""
+    batch: list[Row] = []
+    for row in rows:
+        if batch and sum(part.n_options for part in batch) + row.n_options > batch_size:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 def _predict(model: PreTrainedModel, rows: Sequence[Row]) -> list[tuple[Target, float, bool]]:

@@ -55,7 +55,7 @@ class Tasks(Section):
     gradient_items: int = Field(default=200, gt=0)
     selection_items: int | None = Field(default=None, gt=0)
     final_items: int | None = Field(default=None, gt=0)
-    batch_size: int = Field(default=16, gt=0)
+    batch_size: int = Field(default=16, gt=0, description="options of items per forward pass")
 
     @model_validator(mode="after")
     def _three_sets_per_task(self) -> Tasks:
