@@ -164,9 +164,10 @@ class _Evaluator:
             self._rows[plan.digest] = plan_rows(plan.encoded, self._context_length, share=shares_rows(model))
         found = log_likelihoods(model, self._rows[plan.digest], self._batch_size)
         rows = []
-        for number, (item, doc) in enumerate(zip(plan.items, plan.loaded.documents, strict=True)):
-            options = [found[number, option] for option in range(len(item.options))]
-            rows.append(_item_row(plan.loaded, item, doc, options))
+        with harness():
+            for number, (item, doc) in enumerate(zip(plan.items, plan.loaded.documents, strict=True)):
+                options = [found[number, option] for option in range(len(item.options))]
+                rows.append(_item_row(plan.loaded, item, doc, options))
         table = pl.DataFrame(rows, schema={name: ITEMS_SCHEMA[name] for name in ITEM_COLUMNS})
         return _Result(_metrics(table), table)
 
@@ -222,7 +223,8 @@ def _refuse_long_answers(items: list[RenderedItem], encoded: list[list[EncodedOp
 
 
 def _context_length(folder: Path) -> int:
-    return int(read_config(folder).get("max_position_embeddings", 2048))
+    config = read_config(folder)
+    return int(config.get("max_position_embeddings") or config.get("n_positions") or 2048)  # the latter is GPT-2's
 
 
 def _weights_digest(folder: Path) -> str:
