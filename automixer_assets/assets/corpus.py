@@ -34,6 +34,8 @@ from automixer_assets.proxy.imported_tokenizer import ImportedTokenizer
 from automixer_assets.settings import ImportedProxy, Settings
 
 GROUP = "corpus"
+ITEM_MODULES = ("benchmark.items", "benchmark.registry", "benchmark.sources", "benchmark.tasks")
+"""What decides which items there are and how they read."""
 
 
 def corpus_assets(settings: Settings) -> list[LakeAsset]:
@@ -72,7 +74,7 @@ def corpus_assets(settings: Settings) -> list[LakeAsset]:
             asset="validation_items",
             group=GROUP,
             kinds={"lm-eval", "parquet"},
-            code=source_version("benchmark.items", "benchmark.tasks") + package_version("lm_eval"),
+            code=source_version(*ITEM_MODULES) + package_version("lm_eval"),
             plan=plan_validation_items,
             deps=["tokenizer"],
             checks=[Check("item_sets_disjoint", "Gradient, selection and final items share nothing.", check_disjoint)],
@@ -219,9 +221,10 @@ def plan_reference_sample(scope: Scope) -> Build:
 def tasks_slice(scope: Scope) -> object:
     """What of the task settings determines items and results: the choice and the files, not where they lie."""
     tasks = scope.settings.tasks
-    folder = scope.automixer.resolve(tasks.directory) if tasks.directory is not None else None
-    chosen = tasks.model_dump(exclude={"directory", "batch_size"})
-    return [chosen, folder_digest(folder) if folder is not None and folder.is_dir() else None]
+    chosen = tasks.model_dump(exclude={"directory": True, "batch_size": True, "data": {"directory"}})
+    local = tasks.data.directory if tasks.data.source == "files" else None
+    folders = [None if path is None else scope.automixer.resolve(path) for path in (tasks.directory, local)]
+    return [chosen, *(folder_digest(folder) if folder is not None and folder.is_dir() else None for folder in folders)]
 
 
 def _fixed_snapshots(asset: str, snapshots: Sequence[str]) -> list[dg.AssetDep]:

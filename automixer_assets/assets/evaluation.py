@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
 
 from automixer_assets.assets.corpus import tasks_slice
-from automixer_assets.assets.simulation import BENCHMARK_VERSION, evaluate_on
+from automixer_assets.assets.simulation import BENCHMARK_VERSION, evaluate_on, scored_tasks
+from automixer_assets.benchmark.tasks import LoadedTask
 from automixer_assets.checks import check_comparison, check_targets
 from automixer_assets.code_versions import package_version, source_version
 from automixer_assets.comparison import compare
@@ -81,8 +83,9 @@ def plan_target_runs(scope: Scope) -> Build:
 
                 _train_target(scope, targets, seed, manifest, corpora, tokenizer.path, run, report)
                 progress.advance(begun + targets.training.steps - progress.done)
+        tasks = scored_tasks(scope, items.path, "final")
         for seed in targets.seeds:
-            _evaluate_target(scope, targets, items.path, out / SCRATCH / f"seed-{seed}")
+            _evaluate_target(scope, targets, tasks, out / SCRATCH / f"seed-{seed}")
         _gather(targets.seeds, out)
 
     return scope.build(write, show_target_runs, settings=target_slice(scope, targets), resumable=True)
@@ -136,10 +139,10 @@ def _train_target(
     )
 
 
-def _evaluate_target(scope: Scope, targets: Targets, items: Path, run: Path) -> None:
+def _evaluate_target(scope: Scope, targets: Targets, tasks: Mapping[str, LoadedTask], run: Path) -> None:
     if not (run / "benchmark.parquet").exists():
         checkpoints = {checkpoint_key(scope.key, step): path for step, path in list_checkpoints(run).items()}
-        evaluate_on(scope, items, "final", checkpoints, targets.training.steps, run)
+        evaluate_on(scope, tasks, checkpoints, targets.training.steps, run)
 
 
 def _gather(seeds: list[int], out: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from automixer_assets.assets.corpus import tasks_slice
-from automixer_assets.assets.simulation import BENCHMARK_VERSION, evaluate_on
+from automixer_assets.assets.simulation import BENCHMARK_VERSION, evaluate_on, scored_tasks
 from automixer_assets.checks import check_imported, check_results
 from automixer_assets.code_versions import package_version, source_version
 from automixer_assets.errors import AutomixerError
@@ -100,13 +100,10 @@ def _plan_benchmark_table(proxy: str) -> Plan:
         def write(out: Path) -> None:
             run.require_encoding_of(tokenizer.path, proxy)
             checkpoints = {checkpoint_key(proxy, step): run.open(step, store) for step in run.steps}
-            evaluate_on(
-                scope, items.path, "selection", checkpoints, run.total_steps, out, tokenizer_folder=tokenizer.path
-            )
+            tasks = scored_tasks(scope, items.path, "selection")
+            evaluate_on(scope, tasks, checkpoints, run.total_steps, out, tokenizer_folder=tokenizer.path)
 
-        return scope.build(
-            write, show_benchmark_table, settings=[tasks_slice(scope), scope.settings.seed], resumable=True
-        )
+        return scope.build(write, show_benchmark_table, settings=[tasks_slice(scope), scope.settings.seed])
 
     return plan_imported_benchmark
 

@@ -226,8 +226,10 @@ def _scorer(scope: Scope, name: str, recipe: Recipe, snapshot: str) -> Scorer:
     """The recipe's scorer, with pins on what it reads."""
     if recipe.scorer == "uniform":
         return UniformScorer()
-    origins = _origins(scope.pin("selected_checkpoints", name, settings=selection_slice(recipe)))
-    columns = {origin.name: _columns(origin, recipe, scope.settings.tasks.names) for origin in origins}
+    selected = scope.pin("selected_checkpoints", name, settings=selection_slice(recipe))
+    tasks = pl.read_parquet(selected.path / "assignments.parquet")["task"].to_list()  # groups are expanded there
+    origins = _origins(selected)
+    columns = {origin.name: _columns(origin, recipe, tasks) for origin in origins}
     folders, constants = {}, {}
     for origin in origins:
         scores = scope.pin(f"{recipe.proxy}/checkpoint_influence", multi_key(checkpoint=origin.name, snapshot=snapshot))

@@ -11,12 +11,11 @@ import polars as pl
 
 from automixer_assets.assets.corpus import tasks_slice
 from automixer_assets.benchmark.runner import RESULT_VERSION
-from automixer_assets.benchmark.tasks import ItemSet
+from automixer_assets.benchmark.tasks import ItemSet, LoadedTask
 from automixer_assets.checks import check_loss, check_results
 from automixer_assets.code_versions import package_version
 from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.errors import AutomixerError
-from automixer_assets.lake import SCRATCH
 from automixer_assets.lake_asset import Build, Check, LakeAsset, Plan, Scope, lake_asset
 from automixer_assets.pages.simulation import show_benchmark_table, show_proxy_checkpoint, show_proxy_run
 from automixer_assets.partitions import checkpoints_of
@@ -136,32 +135,16 @@ def _plan_benchmark_table(proxy: str) -> Plan:
         def write(out: Path) -> None:
             checkpoints = {checkpoint_key(proxy, step): path for step, path in list_checkpoints(run.path).items()}
             total_steps = pl.scan_parquet(run.path / "training.parquet").select(pl.len()).collect().item()
-            evaluate_on(scope, items.path, "selection", checkpoints, total_steps, out)
+            evaluate_on(scope, scored_tasks(scope, items.path, "selection"), checkpoints, total_steps, out)
 
-        return scope.build(
-            write, show_benchmark_table, settings=[tasks_slice(scope), scope.settings.seed], resumable=True
-        )
+        return scope.build(write, show_benchmark_table, settings=[tasks_slice(scope), scope.settings.seed])
 
     return plan_benchmark_table
 
 
-def evaluate_on(
-    scope: Scope,
-    items: Path,
-    item_set: ItemSet,
-    checkpoints: Mapping[str, Path],
-    total_steps: int,
-    out: Path,
-    *,
-    tokenizer_folder: Path | None = None,
-) -> None:
-    """Write `benchmark.parquet` and `items.parquet` of the checkpoints into `out`; what a killed run evaluated is kept.
-
-    Only items that `validation_items` (the folder `items`) lists in that set are asked. `tokenizer_folder` replaces
-    the tokenizer that the checkpoints' folders hold.
-    """
+def scored_tasks(scope: Scope, items: Path, item_set: ItemSet) -> dict[str, LoadedTask]:
+    """The tasks over the items that `validation_items` (the folder `items`) lists in that set."""
     from automixer_assets.benchmark.items import only_listed
-    from automixer_assets.benchmark.runner import evaluate_checkpoints
     from automixer_assets.benchmark.tasks import load_tasks
 
     loaded = load_tasks(
@@ -171,13 +154,30 @@ def evaluate_on(
         cache=scope.automixer.resolve("cache/datasets"),
         seed=scope.settings.seed,
     )
-    tasks = only_listed(loaded, pl.read_parquet(items / "item_sets.parquet"))
+    return only_listed(loaded, pl.read_parquet(items / "item_sets.parquet"))
+
+
+def evaluate_on(
+    scope: Scope,
+    tasks: Mapping[str, LoadedTask],
+    checkpoints: Mapping[str, Path],
+    total_steps: int,
+    out: Path,
+    *,
+    tokenizer_folder: Path | None = None,
+) -> None:
+    """Write `benchmark.parquet` and `items.parquet` of the checkpoints into `out`; the lake keeps every evaluation.
+
+    `tokenizer_folder` replaces the tokenizer that the checkpoints' folders hold.
+    """
+    from automixer_assets.benchmark.runner import evaluate_checkpoints
+
     with scope.progress(len(checkpoints) * len(tasks), "evaluations") as progress:
         tables = evaluate_checkpoints(
             checkpoints,
             tasks,
             total_steps=total_steps,
-            cache=out / SCRATCH / "evaluations",
+            lake=scope.lake,
             tokenizer_folder=tokenizer_folder,
             batch_size=scope.settings.tasks.batch_size,
             on_progress=lambda name, done, total: progress.advance(done - progress.done, name),

@@ -1,6 +1,7 @@
 """The benchmark table: every checkpoint on every task, by lm-eval (paper, section 3 and Table 1).
 
-What is evaluated once is kept per checkpoint and task, so a killed or repeated run does only what is missing.
+Each checkpoint on each task is an artefact of the lake, named by the weights and by what was asked: after a killed run,
+with a new checkpoint or a new task, only what is missing is evaluated. Tasks are built, rendered and tokenised once.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,17 +18,28 @@ import polars as pl
 
 from automixer_assets.benchmark.harness import harness
 from automixer_assets.benchmark.items import RenderedItem, encode_pair, render_items
+from automixer_assets.benchmark.likelihood import (
+    EncodedOption,
+    Likelihood,
+    Row,
+    log_likelihoods,
+    plan_rows,
+    shares_rows,
+)
 from automixer_assets.benchmark.tasks import LoadedTask
 from automixer_assets.errors import AutomixerError
-from automixer_assets.files import atomic_path
+from automixer_assets.lake import Lake, digest_of
 from automixer_assets.proxy.checkpoints import parse_checkpoint_key
 from automixer_assets.proxy.model import automatic_device, load_model, read_config, replace_weights, weight_files
 from automixer_assets.proxy.tokenizer import load_tokenizer, tokenizer_digest
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
-RESULT_VERSION = 1
+EVALUATION = "evaluation"
+"""The lake's kind for results: one checkpoint on one task."""
+RESULT_VERSION = 2
 """Raise when the meaning of a kept result changes: older ones are then evaluated again."""
 
 BENCHMARK_SCHEMA = {
@@ -79,10 +91,11 @@ class BenchmarkTables:
 
 @dataclass(frozen=True)
 class _Plan:
-    """A task's items as they will be asked, and a digest of all that its result depends on but the checkpoint."""
+    """A task's items as they will be asked, and a digest of all that its result depends on but the weights."""
 
     loaded: LoadedTask
     items: list[RenderedItem]
+    encoded: list[list[EncodedOption]]
     digest: str
 
 
@@ -97,7 +110,7 @@ def evaluate_checkpoints(
     tasks: Mapping[str, LoadedTask],
     *,
     total_steps: int,
-    cache: Path,
+    lake: Lake,
     tokenizer_folder: Path | None = None,
     batch_size: int = 16,
     device: torch.device | str | None = None,
@@ -106,23 +119,25 @@ def evaluate_checkpoints(
     """Evaluate checkpoints (key such as `demo-step-000480` -> Hugging Face folder) on loaded tasks.
 
     The model is built once, on the first checkpoint that needs it; for the others only weights are exchanged.
-    `cache` keeps results per (checkpoint, task); a kept result is used while weights, tokenizer, items and batch
-    size are the same. Without `tokenizer_folder` the first checkpoint's tokenizer is used. NLL in nats, float32.
+    `lake` keeps a result per checkpoint and task, found again while weights, tokenizer, items and batch size are the
+    same. Without `tokenizer_folder` the first checkpoint's tokenizer is used. NLL in nats, float32.
 
     Raises:
-        AutomixerError: a checkpoint is incomplete or of another shape than the first, or an answer is longer than
-            the model's context.
+        AutomixerError: a checkpoint is incomplete or of another shape than the first, an answer is longer than the
+            model's context, or another process evaluates the same.
     """
     if not folders:
         raise AutomixerError("there is no checkpoint to evaluate; materialise proxy_run first")
-    plans = _plans(folders, tasks, tokenizer_folder or next(iter(folders.values())), batch_size)
-    evaluator = _Evaluator(tokenizer_folder or next(iter(folders.values())), batch_size, device)
+    tokenizer_folder = tokenizer_folder or next(iter(folders.values()))
+    context_length = min(_context_length(folder) for folder in folders.values())
+    plans = _plans(tasks, tokenizer_folder, context_length, batch_size)
+    evaluator = _Evaluator(tokenizer_folder, context_length, batch_size, device)
     metrics, items = [], []
     for number, (key, folder) in enumerate(folders.items()):
         step = parse_checkpoint_key(key)[1]
         weights = _weights_digest(folder)
         for position, plan in enumerate(plans):
-            result = _result(evaluator, folder, plan, cache / key / plan.loaded.name, f"{weights}:{plan.digest}")
+            result = _result(lake, evaluator, folder, plan, weights)
             row = {"checkpoint": key, "step": step, "progress": step / total_steps, "task": plan.loaded.name}
             metrics.append({**row, **result.metrics})
             items.append(_item_rows(result.items, key, step, plan.loaded.name))
@@ -132,95 +147,84 @@ def evaluate_checkpoints(
 
 
 class _Evaluator:
-    """One lm-eval model; `evaluate` exchanges its weights when the checkpoint changes."""
+    """One model; `evaluate` exchanges its weights when the checkpoint changes."""
 
-    def __init__(self, tokenizer_folder: Path, batch_size: int, device: torch.device | str | None) -> None:
-        self._tokenizer_folder, self._batch_size, self._device = tokenizer_folder, batch_size, device
-        self._lm: Any = None
+    def __init__(
+        self, tokenizer_folder: Path, context_length: int, batch_size: int, device: torch.device | str | None
+    ) -> None:
+        self._tokenizer_folder, self._context_length = tokenizer_folder, context_length
+        self._batch_size, self._device = batch_size, device
+        self._model: PreTrainedModel | None = None
         self._folder: Path | None = None
+        self._rows: dict[str, list[Row]] = {}
 
     def evaluate(self, folder: Path, plan: _Plan) -> _Result:
-        from lm_eval.evaluator import evaluate
-
+        model = self._use(folder)
+        if plan.digest not in self._rows:
+            self._rows[plan.digest] = plan_rows(plan.encoded, self._context_length, share=shares_rows(model))
+        found = log_likelihoods(model, self._rows[plan.digest], self._batch_size)
+        rows = []
         with harness():
-            self._use(folder)
-            plan.loaded.task.set_fewshot_seed(plan.loaded.seed)
-            # Any positive number: the standard error of a mean is analytic, but 0 would switch it off.
-            report: Any = evaluate(self._lm, {"tasks": {plan.loaded.name: plan.loaded.task}}, bootstrap_iters=100)
-        samples = sorted(report["samples"][plan.loaded.name], key=lambda sample: sample["doc_id"])
-        table = pl.DataFrame([_item_row(item, sample) for item, sample in zip(plan.items, samples, strict=True)],
-                             schema={name: ITEMS_SCHEMA[name] for name in ITEM_COLUMNS})  # fmt: skip
-        return _Result(_metrics(report["results"][plan.loaded.name], table), table)
+            for number, (item, doc) in enumerate(zip(plan.items, plan.loaded.documents, strict=True)):
+                options = [found[number, option] for option in range(len(item.options))]
+                rows.append(_item_row(plan.loaded, item, doc, options))
+        table = pl.DataFrame(rows, schema={name: ITEMS_SCHEMA[name] for name in ITEM_COLUMNS})
+        return _Result(_metrics(table), table)
 
-    def _use(self, folder: Path) -> None:
-        if self._lm is None:
-            self._lm = _build_lm(folder, self._tokenizer_folder, self._batch_size, self._device)
+    def _use(self, folder: Path) -> PreTrainedModel:
+        if self._model is None:
+            model: Any = load_model(folder, tokenizer_folder=self._tokenizer_folder)
+            self._model = model.to(self._device or automatic_device())
         elif folder != self._folder:
-            replace_weights(self._lm.model, folder)
+            replace_weights(self._model, folder)
         self._folder = folder
+        assert self._model is not None
+        return self._model
 
 
-def _build_lm(folder: Path, tokenizer_folder: Path, batch_size: int, device: torch.device | str | None) -> Any:
-    from lm_eval.models.huggingface import HFLM
+def _result(lake: Lake, evaluator: _Evaluator, folder: Path, plan: _Plan, weights: str) -> _Result:
+    """The result that the lake keeps, or a new one, which is then kept."""
 
-    model: Any = load_model(folder, tokenizer_folder=tokenizer_folder)
-    model.to(device or automatic_device())
-    make: Any = HFLM  # the registry's decorator hides its signature
-    return make(pretrained=model, tokenizer=load_tokenizer(tokenizer_folder), batch_size=batch_size)
+    def write(out: Path) -> None:
+        result = evaluator.evaluate(folder, plan)
+        result.items.write_parquet(out / "items.parquet")
+        (out / "metrics.json").write_text(json.dumps(result.metrics, indent=1) + "\n")
 
-
-def _result(evaluator: _Evaluator, folder: Path, plan: _Plan, stem: Path, fingerprint: str) -> _Result:
-    """The kept result, or a new one, which is then kept; the JSON file is written last and vouches for the table."""
-    table_path, marker = stem.with_name(f"{stem.name}.parquet"), stem.with_name(f"{stem.name}.json")
-    if marker.is_file():
-        kept = json.loads(marker.read_text())
-        if kept["fingerprint"] == fingerprint and table_path.is_file():
-            return _Result(kept["metrics"], pl.read_parquet(table_path))
-        marker.unlink()
-    result = evaluator.evaluate(folder, plan)
-    with atomic_path(table_path) as path:
-        result.items.write_parquet(path)
-    with atomic_path(marker) as path:
-        path.write_text(json.dumps({"fingerprint": fingerprint, "metrics": result.metrics}, indent=1) + "\n")
-    return result
+    path = lake.publish(EVALUATION, digest_of([weights, plan.digest]), write).path
+    return _Result(json.loads((path / "metrics.json").read_text()), pl.read_parquet(path / "items.parquet"))
 
 
 def _plans(
-    folders: Mapping[str, Path], tasks: Mapping[str, LoadedTask], tokenizer_folder: Path, batch_size: int
+    tasks: Mapping[str, LoadedTask], tokenizer_folder: Path, context_length: int, batch_size: int
 ) -> list[_Plan]:
     tokenizer = load_tokenizer(tokenizer_folder)
-    context_length = min(_context_length(folder) for folder in folders.values())
-    common = [RESULT_VERSION, tokenizer_digest(tokenizer_folder), batch_size]
+    common = [RESULT_VERSION, tokenizer_digest(tokenizer_folder), context_length, batch_size]
     plans = []
     for loaded in tasks.values():
         with harness():
             items = render_items(loaded)
-        _refuse_long_answers(items, tokenizer, context_length)
+        encoded = [[encode_pair(tokenizer, *option) for option in item.options] for item in items]
+        _refuse_long_answers(items, encoded, context_length)
         metrics = [metric["metric"] for metric in loaded.task.config.metric_list or []]
         asked = [[item.doc_index, item.gold, item.options] for item in items]
-        digest = hashlib.sha256(json.dumps([*common, metrics, asked]).encode()).hexdigest()
-        plans.append(_Plan(loaded, items, digest))
+        plans.append(_Plan(loaded, items, encoded, digest_of([*common, loaded.name, metrics, asked])))
     return plans
 
 
-def _refuse_long_answers(items: list[RenderedItem], tokenizer: Any, context_length: int) -> None:
-    """lm-eval cuts long questions from the left; an answer that is empty or longer than the context stops it."""
-    for item in items:
-        for context, continuation in item.options:
-            # A byte is at most one token here, so short strings need no tokenizer.
-            if continuation.strip() and len(continuation.encode()) <= context_length:
-                continue
-            length = len(encode_pair(tokenizer, context, continuation)[1])
-            if not 0 < length <= context_length:
+def _refuse_long_answers(items: list[RenderedItem], encoded: list[list[EncodedOption]], context_length: int) -> None:
+    """Long questions are cut from the left; an answer that is empty or longer than the context cannot be scored."""
+    for item, options in zip(items, encoded, strict=True):
+        for _, answer in options:
+            if not 0 < len(answer) <= context_length:
                 raise AutomixerError(
-                    f"task {item.task!r}: an option of item {item.doc_index} has {length} tokens, but the model reads "
-                    f"1 to {context_length}; mend the item, or train with a longer training.sequence_length"
+                    f"task {item.task!r}: an option of item {item.doc_index} has {len(answer)} tokens, but the model "
+                    f"reads 1 to {context_length}; mend the item, or train with a longer training.sequence_length"
                 )
 
 
 def _context_length(folder: Path) -> int:
     config = read_config(folder)
-    return int(config.get("max_position_embeddings") or config.get("n_positions", 2048))  # GPT-2 calls it n_positions
+    return int(config.get("max_position_embeddings") or config.get("n_positions") or 2048)  # the latter is GPT-2's
 
 
 def _weights_digest(folder: Path) -> str:
@@ -231,38 +235,37 @@ def _weights_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _item_row(item: RenderedItem, sample: Mapping[str, Any]) -> dict[str, Any]:
-    """One item's row from lm-eval's log: per option a pair (log-likelihood in nats, whether greedy)."""
+def _item_row(loaded: LoadedTask, item: RenderedItem, doc: Any, options: Sequence[Likelihood]) -> dict[str, Any]:
+    """One item's row; whether the answer counts as right is for lm-eval's own task to say."""
+    task: Any = loaded.task
+    judged = task.process_results(doc, [(option.nats, option.greedy) for option in options])
     return {
         "doc_index": item.doc_index,
         "item_hash": item.item_hash,
-        "acc": float(sample["acc"]),
-        "acc_norm": float(sample["acc_norm"]) if "acc_norm" in sample else None,
-        "gold_nll": -float(sample["filtered_resps"][item.gold][0]),
+        "acc": float(judged["acc"]),
+        "acc_norm": float(judged["acc_norm"]) if "acc_norm" in judged else None,
+        "gold_nll": -options[item.gold].nats,
         "gold_bytes": len(item.answer.encode()),
         "n_options": len(item.options),
     }
 
 
-def _metrics(report: Mapping[str, Any], items: pl.DataFrame) -> dict[str, Any]:
-    nll = items["gold_nll"].to_numpy()
-    error = float(nll.std(ddof=1)) / math.sqrt(len(nll)) if len(nll) > 1 else None
+def _metrics(items: pl.DataFrame) -> dict[str, Any]:
+    """Means and their standard errors (sample standard deviation / sqrt(n), as in lm-eval)."""
     return {
-        "acc": _number(report.get("acc,none")),
-        "acc_stderr": _number(report.get("acc_stderr,none")),
-        "acc_norm": _number(report.get("acc_norm,none")),
-        "acc_norm_stderr": _number(report.get("acc_norm_stderr,none")),
+        **_mean("acc", items),
+        **_mean("acc_norm", items),
+        **_mean("gold_nll", items),
         "chance": (1.0 / items["n_options"]).mean(),
-        "gold_nll": float(nll.mean()),
-        "gold_nll_stderr": error,
-        "gold_bits_per_byte": float(nll.sum()) / math.log(2) / max(1, int(items["gold_bytes"].sum())),
+        "gold_bits_per_byte": float(items["gold_nll"].sum()) / math.log(2) / max(1, int(items["gold_bytes"].sum())),
         "n_items": items.height,
     }
 
 
-def _number(value: Any) -> float | None:
-    """None where lm-eval has no such metric, or writes 'N/A' (standard error of a single item)."""
-    return float(value) if isinstance(value, int | float) else None
+def _mean(name: str, items: pl.DataFrame) -> dict[str, float | None]:
+    values = items[name].drop_nulls().to_numpy()
+    error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
+    return {name: float(values.mean()) if len(values) else None, f"{name}_stderr": error}
 
 
 def _item_rows(items: pl.DataFrame, checkpoint: str, step: int, task: str) -> pl.DataFrame:

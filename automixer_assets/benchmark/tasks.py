@@ -1,14 +1,13 @@
 """lm-eval tasks, built once per item set, with the splits that the settings name and gold answers checked.
 
-Tasks are found as YAML files in the settings' folder, else among those registered in lm-eval. Only multiple choice
-is supported: the benchmark table compares the gold answer's likelihood with that of the other options.
+Only multiple choice is supported: the benchmark table compares the gold answer's likelihood with that of the other
+options.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from automixer_assets.benchmark.harness import harness
+from automixer_assets.benchmark.registry import Definition, find_definitions, one_line
+from automixer_assets.benchmark.sources import read_split
 from automixer_assets.errors import AutomixerError
 from automixer_assets.settings import Tasks
 
@@ -60,29 +61,21 @@ class LoadedTask:
         return dataclasses.replace(self, task=task, doc_indices=indices, golds=golds)
 
 
-@dataclass(frozen=True)
-class _Definition:
-    """A task's YAML, includes merged and functions resolved."""
-
-    name: str
-    path: Path
-    config: dict[str, Any]
-
-
 def load_tasks(tasks: Tasks, base: Path, item_set: ItemSet, *, cache: Path, seed: int = 0) -> dict[str, LoadedTask]:
     """The tasks of the settings over one item set, in the settings' order.
 
-    `base` resolves `tasks.directory`; relative `data_files` in a YAML are resolved against that YAML's folder.
-    `cache` receives what `datasets` caches. An item limit keeps the first items in the order of a hash of
-    (seed, task, item), so it does not depend on the order of the file.
+    `base` resolves the folders that the settings name; relative `data_files` in a YAML are resolved against the
+    YAML's own folder. `cache` receives what `datasets` caches. An item limit keeps the first items in the order of a
+    hash of (seed, task, item), so it does not depend on the order of the file.
 
     Raises:
-        AutomixerError: a task is unknown or not multiple choice, its data or split is missing or empty, or an item
+        AutomixerError: a task is unknown or is not multiple choice, its data or split is missing or empty, or an item
             has no gold answer.
     """
     with harness():
-        definitions = _definitions(tasks, base)
-        return {name: _load(definitions[name], tasks, item_set, cache, seed) for name in tasks.names}
+        definitions = find_definitions(tasks, base)
+        loader = _Loader(tasks, base, cache, seed)
+        return {name: loader.load(definition, item_set) for name, definition in definitions.items()}
 
 
 def gold_option(task: ConfigurableTask, doc: Mapping[str, Any]) -> int | None:
@@ -101,97 +94,41 @@ def gold_option(task: ConfigurableTask, doc: Mapping[str, Any]) -> int | None:
     return int(gold) if isinstance(gold, int) and 0 <= gold < len(options) else None
 
 
-def _definitions(tasks: Tasks, base: Path) -> dict[str, _Definition]:
-    from lm_eval.tasks import TaskManager
+@dataclass(frozen=True)
+class _Loader:
+    """What every task of one load shares."""
 
-    folder = base / tasks.directory if tasks.directory is not None else None
-    if folder is not None and not folder.is_dir():
-        raise AutomixerError(f"tasks.directory {folder} does not exist; create it or mend the settings")
-    include = str(folder) if folder is not None else None
-    index = TaskManager(include_path=include, include_defaults=False).task_index
-    if any(name not in index for name in tasks.names):  # lm-eval's own 14,000 files take ten seconds to index
-        index = TaskManager(include_path=include, include_defaults=True).task_index
-    return {name: _definition(name, index, folder) for name in tasks.names}
+    tasks: Tasks
+    base: Path
+    cache: Path
+    seed: int
 
+    def load(self, definition: Definition, item_set: ItemSet) -> LoadedTask:
+        split = getattr(self.tasks.splits_of(definition.name, definition.named), item_set)
+        documents = self._read(definition, split, f"tasks.splits.{definition.name}.{item_set}")
+        limit = getattr(self.tasks, f"{item_set}_items")
+        rows = _chosen(documents, limit, f"{self.seed}:{definition.name}")
+        chosen = documents.select(rows)
+        fewshot = self._fewshot(definition, chosen) if self.tasks.num_fewshot else None
+        task = _build(definition, chosen, fewshot, self.tasks.num_fewshot)
+        golds = _golds(task, definition, split, rows)
+        return LoadedTask(definition.name, item_set, split, definition.path, task, tuple(rows), golds, self.seed)
 
-def _definition(name: str, index: Mapping[str, Any], folder: Path | None) -> _Definition:
-    # A private module, but the only way to a task's merged YAML without building the task and loading its data.
-    from lm_eval.tasks._yaml_loader import load_yaml
+    def _read(self, definition: Definition, split: str, key: str) -> Dataset:
+        return read_split(definition, split, key, self.tasks.data, self.base, self.cache)
 
-    entry = index.get(name)
-    where = f"in {folder} or " if folder is not None else ""
-    if entry is None:
-        close = difflib.get_close_matches(name, index, n=3)
-        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "; mend tasks.names"
-        raise AutomixerError(f"there is no task {name!r} {where}in lm-eval{hint}")
-    if entry.kind.name != "TASK" or entry.yaml_path is None:
-        raise AutomixerError(f"{name!r} is a {entry.kind.name.lower()} of tasks, not a YAML task; name single tasks")
-    try:
-        config = load_yaml(entry.yaml_path, resolve_func=True)
-    except Exception as error:  # it imports functions that the YAML names
-        raise AutomixerError(
-            f"cannot read task {name!r} from {entry.yaml_path}: {_one_line(error)}; mend it"
-        ) from error
-    if config.get("output_type") != "multiple_choice":
-        raise AutomixerError(
-            f"task {name!r} in {entry.yaml_path} has output_type {config.get('output_type')!r}; "
-            "only multiple_choice tasks can be used"
-        )
-    return _Definition(name, Path(entry.yaml_path), config)
-
-
-def _load(definition: _Definition, tasks: Tasks, item_set: ItemSet, cache: Path, seed: int) -> LoadedTask:
-    split = getattr(tasks.splits_of(definition.name), item_set)
-    documents = _read_split(definition, split, f"tasks.splits.{definition.name}.{item_set}", cache)
-    limit = getattr(tasks, f"{item_set}_items")
-    rows = _chosen(documents, limit, f"{seed}:{definition.name}")
-    chosen = documents.select(rows)
-    fewshot = _fewshot(definition, chosen, cache) if tasks.num_fewshot else None
-    task = _build(definition, chosen, fewshot, tasks.num_fewshot)
-    golds = _golds(task, definition, split, rows)
-    return LoadedTask(definition.name, item_set, split, definition.path, task, tuple(rows), golds, seed)
-
-
-def _read_split(definition: _Definition, split: str, key: str, cache: Path) -> Dataset:
-    """The split's documents after the task's own `process_docs`."""
-    from datasets import load_dataset
-
-    config = definition.config
-    options = dict(config.get("dataset_kwargs") or {})
-    options.pop("trust_remote_code", None)
-    folder = definition.path.parent
-    if "data_files" in options:
-        options["data_files"] = _absolute(options["data_files"], definition)
-    path = str(config.get("dataset_path"))
-    if (folder / path).is_dir():
-        path = str(folder / path)
-    try:
-        documents: Any = load_dataset(path, config.get("dataset_name"), split=split, cache_dir=str(cache), **options)
-        if len(documents) and config.get("process_docs") is not None:
-            documents = config["process_docs"](documents)
-    except Exception as error:  # datasets raises many kinds; the remedy is the same
-        raise AutomixerError(
-            f"cannot read split {split!r} of task {definition.name!r} ({definition.path}): {_one_line(error)}; "
-            f"mend its data files or {key}"
-        ) from error
-    if len(documents) == 0:
-        raise AutomixerError(f"split {split!r} of task {definition.name!r} ({definition.path}) is empty; mend {key}")
-    return documents
-
-
-def _absolute(data_files: Any, definition: _Definition) -> Any:
-    if isinstance(data_files, dict):
-        return {split: _absolute(files, definition) for split, files in data_files.items()}
-    if isinstance(data_files, list):
-        return [_absolute(file, definition) for file in data_files]
-    if "://" in str(data_files):
-        return data_files
-    path = definition.path.parent / str(data_files)
-    if "*" not in path.name and not path.is_file():
-        raise AutomixerError(
-            f"task {definition.name!r} ({definition.path}) names the data file {path}, which does not exist"
-        )
-    return str(path)
+    def _fewshot(self, definition: Definition, chosen: Dataset) -> Dataset:
+        """Documents for few-shot examples, without the scored items themselves."""
+        config = definition.config
+        own = config.get("fewshot_config") or {}
+        split = own.get("split") or config.get("fewshot_split") or config.get("training_split")
+        if split is None:
+            raise AutomixerError(
+                f"task {definition.name!r} ({definition.path}) names no fewshot_split; set num_fewshot: 0"
+            )
+        documents = self._read(definition, split, f"fewshot_split in {definition.path}")
+        scored = {_content(doc) for doc in chosen}
+        return documents.select([row for row, doc in enumerate(documents) if _content(doc) not in scored])
 
 
 def _chosen(documents: Dataset, limit: int | None, salt: str) -> list[int]:
@@ -203,37 +140,20 @@ def _chosen(documents: Dataset, limit: int | None, salt: str) -> list[int]:
     return sorted(sorted(rows, key=lambda row: (keys[row], row))[:limit])
 
 
-def _fewshot(definition: _Definition, chosen: Dataset, cache: Path) -> Dataset:
-    """Documents for few-shot examples, without the scored items themselves."""
-    config = definition.config
-    own = config.get("fewshot_config") or {}
-    split = own.get("split") or config.get("fewshot_split") or config.get("training_split")
-    if split is None:
-        raise AutomixerError(f"task {definition.name!r} ({definition.path}) names no fewshot_split; set num_fewshot: 0")
-    documents = _read_split(definition, split, f"fewshot_split in {definition.path}", cache)
-    scored = {_content(doc) for doc in chosen}
-    return documents.select([row for row, doc in enumerate(documents) if _content(doc) not in scored])
-
-
-def _build(definition: _Definition, items: Dataset, fewshot: Dataset | None, num_fewshot: int) -> ConfigurableTask:
+def _build(definition: Definition, items: Dataset, fewshot: Dataset | None, num_fewshot: int) -> ConfigurableTask:
     from lm_eval.api.task import ConfigurableTask
     from lm_eval.config.task import TaskConfig
 
     splits = {ITEMS: items} if fewshot is None else {ITEMS: items, FEWSHOT: fewshot}
     known = {field.name for field in fields(TaskConfig)}
     config = {key: value for key, value in definition.config.items() if key in known}
-    fewshot_config = {**(config.get("fewshot_config") or {}), "split": FEWSHOT} if fewshot is not None else None
     config |= {
+        **_splits(config, fewshot is not None),
         "task": definition.name,
         # The documents are read, sliced and processed already.
         "custom_dataset": lambda **_: splits,
         "dataset_kwargs": None,
         "process_docs": None,
-        "test_split": ITEMS,
-        "validation_split": None,
-        "training_split": None,
-        "fewshot_split": FEWSHOT if fewshot is not None else None,
-        "fewshot_config": fewshot_config,
         "num_fewshot": num_fewshot,
         "metric_list": _metrics(config.get("metric_list")),
     }
@@ -241,9 +161,24 @@ def _build(definition: _Definition, items: Dataset, fewshot: Dataset | None, num
         return ConfigurableTask(config=config)
     except Exception as error:  # it renders the first item: a column that is missing shows here
         raise AutomixerError(
-            f"task {definition.name!r} ({definition.path}) cannot be built: {type(error).__name__} {_one_line(error)}; "
+            f"task {definition.name!r} ({definition.path}) cannot be built: {type(error).__name__} {one_line(error)}; "
             "mend its YAML or data"
         ) from error
+
+
+def _splits(config: Mapping[str, Any], has_fewshot: bool) -> dict[str, Any]:
+    """The split settings of the built task, in the same places as in the task's own YAML.
+
+    lm-eval draws one example more, and so others, where `fewshot_split` and `test_split` are equal or both absent.
+    """
+    scored = "test_split" if config.get("test_split") is not None else "validation_split"
+    fewshot_config = dict(config.get("fewshot_config") or {})
+    named = fewshot_config.pop("split", None) or config.get("fewshot_split")
+    places = dict.fromkeys(("test_split", "validation_split", "training_split", "fewshot_split"))
+    places[scored] = ITEMS
+    if has_fewshot:
+        places["fewshot_split" if named else "training_split"] = FEWSHOT
+    return {**places, "fewshot_config": fewshot_config or None}
 
 
 def _metrics(metric_list: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
@@ -256,7 +191,7 @@ def _metrics(metric_list: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
     ]
 
 
-def _golds(task: ConfigurableTask, definition: _Definition, split: str, rows: list[int]) -> tuple[int, ...]:
+def _golds(task: ConfigurableTask, definition: Definition, split: str, rows: list[int]) -> tuple[int, ...]:
     golds = []
     for row, doc in zip(rows, task.eval_docs, strict=True):
         try:
@@ -274,7 +209,3 @@ def _golds(task: ConfigurableTask, definition: _Definition, split: str, rows: li
 
 def _content(doc: Any) -> str:
     return json.dumps(doc, sort_keys=True, default=str)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -26,7 +26,7 @@ from automixer_assets.settings.mixture import (
     profile_differences,
 )
 from automixer_assets.settings.simulation import AnyProxy, Architecture, Proxy, Training
-from automixer_assets.settings.tasks import Tasks, TaskSplits
+from automixer_assets.settings.tasks import TaskData, Tasks, TaskSplits
 
 __all__ = [
     "KEY_PATTERN",
@@ -51,6 +51,7 @@ __all__ = [
     "Settings",
     "StepName",
     "Targets",
+    "TaskData",
     "TaskSplits",
     "Tasks",
     "Tokenizer",

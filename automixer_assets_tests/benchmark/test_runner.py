@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from automixer_assets.benchmark.items import RenderedItem, encode_pair, render_i
 from automixer_assets.benchmark.runner import BENCHMARK_SCHEMA, ITEMS_SCHEMA, BenchmarkTables, evaluate_checkpoints
 from automixer_assets.benchmark.tasks import LoadedTask, load_tasks
 from automixer_assets.errors import AutomixerError
+from automixer_assets.lake import Lake
 from automixer_assets.proxy.checkpoints import write_checkpoint
 from automixer_assets.proxy.model import build_model, load_model
 from automixer_assets.proxy.tokenizer import load_tokenizer
@@ -34,13 +34,13 @@ def loaded(base: Path, cache: Path, tasks: Tasks) -> dict[str, LoadedTask]:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("results")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    return Lake(tmp_path_factory.mktemp("lake"))
 
 
 @pytest.fixture(scope="module")
-def tables(checkpoints: dict[str, Path], loaded: dict[str, LoadedTask], results: Path) -> BenchmarkTables:
-    return evaluate_checkpoints(checkpoints, loaded, total_steps=40, cache=results, batch_size=4)
+def tables(checkpoints: dict[str, Path], loaded: dict[str, LoadedTask], lake: Lake) -> BenchmarkTables:
+    return evaluate_checkpoints(checkpoints, loaded, total_steps=40, lake=lake, batch_size=4)
 
 
 def evaluations(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
@@ -120,21 +120,35 @@ def test_chance_is_the_mean_guess_and_acc_norm_is_null_where_there_is_none(table
     assert first["mixed"]["acc_norm"] is not None
 
 
+def copied(lake: Lake, path: Path) -> Lake:
+    return Lake(Path(shutil.copytree(lake.root, path / "lake")))
+
+
+def forget(lake: Lake, table: pl.DataFrame, checkpoint: str, task: str) -> Path:
+    """Remove the evaluation of a checkpoint on a task; its folder."""
+    expected = table.filter(pl.col("checkpoint") == checkpoint, pl.col("task") == task)["gold_nll"].to_list()
+    for metrics in lake.root.glob("evaluation/*/metrics.json"):
+        if pl.read_parquet(metrics.with_name("items.parquet"))["gold_nll"].to_list() == expected:
+            shutil.rmtree(metrics.parent)
+            return metrics.parent
+    raise AssertionError(f"no evaluation of {checkpoint} on {task}")
+
+
 def test_a_repeated_run_evaluates_only_what_is_missing(
     checkpoints: dict[str, Path],
     loaded: dict[str, LoadedTask],
     tables: BenchmarkTables,
-    results: Path,
+    lake: Lake,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    copy = Path(shutil.copytree(results, tmp_path / "results"))
-    (copy / "p-step-000020" / "three.json").unlink()  # as if killed before this one was complete
-    (copy / "p-step-000040" / "blanks.parquet").unlink()
+    copy = copied(lake, tmp_path)
+    forget(copy, tables.items, "p-step-000020", "three")
+    forget(copy, tables.items, "p-step-000040", "blanks")
     done = evaluations(monkeypatch)
     seen: list[tuple[str, int, int]] = []
     again = evaluate_checkpoints(
-        checkpoints, loaded, total_steps=40, cache=copy, batch_size=4, on_progress=lambda *call: seen.append(call)
+        checkpoints, loaded, total_steps=40, lake=copy, batch_size=4, on_progress=lambda *call: seen.append(call)
     )
     assert done == [("step-000020", "three"), ("step-000040", "blanks")]
     assert again.benchmark.equals(tables.benchmark)
@@ -143,25 +157,65 @@ def test_a_repeated_run_evaluates_only_what_is_missing(
     assert seen[3][0] == "p-step-000020"
 
 
-def test_changed_weights_or_items_are_evaluated_again(
+def test_a_killed_table_goes_on_where_it_stopped(
     checkpoints: dict[str, Path],
-    load: Load,
-    results: Path,
+    loaded: dict[str, LoadedTask],
     tables: BenchmarkTables,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    copy = Path(shutil.copytree(results, tmp_path / "results"))
+    lake, original, asked = Lake(tmp_path / "lake"), runner._metrics, []
+
+    def killed_at_the_fifth(items: pl.DataFrame) -> dict[str, Any]:
+        asked.append(items)
+        if len(asked) == 5:
+            raise KeyboardInterrupt
+        return original(items)
+
+    monkeypatch.setattr(runner, "_metrics", killed_at_the_fifth)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_checkpoints(checkpoints, loaded, total_steps=40, lake=lake, batch_size=4)
+    done = evaluations(monkeypatch)
+    again = evaluate_checkpoints(checkpoints, loaded, total_steps=40, lake=lake, batch_size=4)
+    assert len(done) == 5
+    assert done[0] == ("step-000020", "three")
+    assert again.benchmark.equals(tables.benchmark)
+
+
+def test_a_new_checkpoint_or_task_evaluates_only_itself(
+    checkpoints: dict[str, Path], loaded: dict[str, LoadedTask], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, done = Lake(tmp_path / "lake"), evaluations(monkeypatch)
+    two = {key: folder for key, folder in checkpoints.items() if key != "p-step-000020"}
+    one_task = {"three": loaded["three"]}
+    evaluate_checkpoints(two, one_task, total_steps=40, lake=lake)
+    assert done == [("step-000010", "three"), ("step-000040", "three")]
+    evaluate_checkpoints(checkpoints, one_task, total_steps=40, lake=lake)
+    assert done[2:] == [("step-000020", "three")]
+    evaluate_checkpoints(checkpoints, {**one_task, "blanks": loaded["blanks"]}, total_steps=40, lake=lake)
+    assert [task for _, task in done[3:]] == ["blanks"] * 3
+
+
+def test_changed_weights_or_items_are_evaluated_again(
+    checkpoints: dict[str, Path],
+    load: Load,
+    lake: Lake,
+    tables: BenchmarkTables,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    copy = copied(lake, tmp_path)
     done = evaluations(monkeypatch)
     fewer = load(selection_items=4, names=["three", "blanks"])
     one = {"p-step-000010": checkpoints["p-step-000010"]}
-    assert evaluate_checkpoints(one, fewer, total_steps=40, cache=copy, batch_size=4).benchmark[
-        "n_items"
-    ].to_list() == [4, 4]
+    assert evaluate_checkpoints(one, fewer, total_steps=40, lake=copy, batch_size=4).benchmark["n_items"].to_list() == [
+        4,
+        4,
+    ]
     other = {"p-step-000010": checkpoints["p-step-000040"]}
-    changed = evaluate_checkpoints(other, fewer, total_steps=40, cache=copy, batch_size=4)
+    changed = evaluate_checkpoints(other, fewer, total_steps=40, lake=copy, batch_size=4)
     assert len(done) == 4
-    evaluate_checkpoints(other, fewer, total_steps=40, cache=copy, batch_size=4)
+    evaluate_checkpoints(other, fewer, total_steps=40, lake=copy, batch_size=4)
     assert len(done) == 4
     hashes = changed.items["item_hash"].implode()
     expected = tables.items.filter(pl.col("step") == 40, pl.col("task") != "mixed", pl.col("item_hash").is_in(hashes))
@@ -172,21 +226,21 @@ def test_nothing_is_printed(
     checkpoints: dict[str, Path], loaded: dict[str, LoadedTask], tmp_path: Path, capfd: Any
 ) -> None:
     key, folder = next(iter(checkpoints.items()))
-    evaluate_checkpoints({key: folder}, {"three": loaded["three"]}, total_steps=40, cache=tmp_path)
+    evaluate_checkpoints({key: folder}, {"three": loaded["three"]}, total_steps=40, lake=Lake(tmp_path))
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_single_item_has_no_standard_error(checkpoints: dict[str, Path], load: Load, tmp_path: Path) -> None:
     key, folder = next(iter(checkpoints.items()))
     single = load(names=["three"], selection_items=1)
-    row = evaluate_checkpoints({key: folder}, single, total_steps=40, cache=tmp_path).benchmark.row(0, named=True)
+    row = evaluate_checkpoints({key: folder}, single, total_steps=40, lake=Lake(tmp_path)).benchmark.row(0, named=True)
     assert (row["n_items"], row["acc_stderr"], row["gold_nll_stderr"]) == (1, None, None)
 
 
 def test_few_shot_examples_reach_the_model(checkpoints: dict[str, Path], load: Load, tmp_path: Path) -> None:
     key, folder = next(iter(checkpoints.items()))
     shown = load(names=["three"], num_fewshot=1, selection_items=4)
-    rows = evaluate_checkpoints({key: folder}, shown, total_steps=40, cache=tmp_path).items
+    rows = evaluate_checkpoints({key: folder}, shown, total_steps=40, lake=Lake(tmp_path)).items
     model, tokenizer = load_model(folder), load_tokenizer(folder)
     for item, row in zip(render_items(shown["three"]), rows.iter_rows(named=True), strict=True):
         assert row["gold_nll"] == pytest.approx(-log_likelihood(model, tokenizer, *item.options[item.gold]), rel=1e-5)
@@ -201,17 +255,17 @@ def test_checkpoints_of_two_shapes_are_refused(
     other = write_checkpoint(build_model(shape, 400, 64, 0), tmp_path, 50, tokenizer_folder)
     mixed = {"p-step-000010": checkpoints["p-step-000010"], "p-step-000050": other}
     with pytest.raises(AutomixerError, match=r"step-000050: tensor .* is \(400, 32\), expected \(400, 16\)"):
-        evaluate_checkpoints(mixed, {"three": loaded["three"]}, total_steps=50, cache=tmp_path / "c")
+        evaluate_checkpoints(mixed, {"three": loaded["three"]}, total_steps=50, lake=Lake(tmp_path / "lake"))
 
 
 def test_bad_inputs_are_refused(
     checkpoints: dict[str, Path], loaded: dict[str, LoadedTask], tmp_path: Path, cache: Path
 ) -> None:
     with pytest.raises(AutomixerError, match=r"no checkpoint to evaluate"):
-        evaluate_checkpoints({}, loaded, total_steps=40, cache=tmp_path)
+        evaluate_checkpoints({}, loaded, total_steps=40, lake=Lake(tmp_path))
     folder = next(iter(checkpoints.values()))
     with pytest.raises(AutomixerError, match=r"'latest' is not a checkpoint key"):
-        evaluate_checkpoints({"latest": folder}, loaded, total_steps=40, cache=tmp_path)
+        evaluate_checkpoints({"latest": folder}, loaded, total_steps=40, lake=Lake(tmp_path))
     items = choice_items("v", 3, 3)
     items[1]["choices"][0] = "long " * 80
     write_task(tmp_path / "t", "wordy", CHOICE, {"validation": items})
@@ -219,10 +273,4 @@ def test_bad_inputs_are_refused(
     with pytest.raises(
         AutomixerError, match=r"task 'wordy': an option of item 1 has \d+ tokens, but the model reads 1 to 64"
     ):
-        evaluate_checkpoints({"p-step-000010": folder}, wordy, total_steps=40, cache=tmp_path)
-
-
-def test_kept_results_are_whole_files_only(results: Path, tables: BenchmarkTables) -> None:
-    files = sorted(path.name for path in (results / "p-step-000010").iterdir())
-    assert files == [f"{task}.{suffix}" for task in ("blanks", "mixed", "three") for suffix in ("json", "parquet")]
-    assert set(json.loads((results / "p-step-000010" / "three.json").read_text())) == {"fingerprint", "metrics"}
+        evaluate_checkpoints({"p-step-000010": folder}, wordy, total_steps=40, lake=Lake(tmp_path))
