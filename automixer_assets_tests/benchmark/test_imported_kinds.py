@@ -12,6 +12,7 @@ from automixer_assets.benchmark.runner import evaluate_checkpoints
 from automixer_assets.benchmark.selection import select_checkpoints
 from automixer_assets.benchmark.tasks import LoadedTask
 from automixer_assets.influence import fit_query, score_documents
+from automixer_assets.lake import Lake
 from automixer_assets.proxy.checkpoints import checkpoint_key
 from automixer_assets.proxy.imported import import_checkpoints
 from automixer_assets.proxy.imported_run import ImportedRun
@@ -38,7 +39,7 @@ def test_imported_checkpoints_are_evaluated_selected_and_score_documents(
         {checkpoint_key("p", step): run.open(step, store) for step in run.steps},
         load(names=["three"]),
         total_steps=run.total_steps,
-        cache=tmp_path / "evaluations",
+        lake=Lake(tmp_path / "lake"),
         tokenizer_folder=tokenizer_folder,
     )
     likelihoods = tables.benchmark["gold_nll"]

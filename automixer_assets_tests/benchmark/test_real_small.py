@@ -10,6 +10,7 @@ import pytest
 from automixer_assets.corpus.inventory import take_inventory
 from automixer_assets.errors import AutomixerError
 from automixer_assets.resources import PROJECT_ROOT
+from automixer_assets.settings import Proxy
 from automixer_assets.settings_file import load_settings
 from benchmarks.real_small import SNAPSHOTS, write_snapshots
 
@@ -77,5 +78,7 @@ def test_the_config_names_what_the_script_writes() -> None:
     settings = load_settings(PROJECT_ROOT / "configs" / "real-small.yaml")
     assert settings.corpus.directory == "real-small/snapshots"
     assert settings.tasks.data.directory == "real-small/benchmarks"
-    assert set(settings.proxy("real-small").snapshots) == set(SNAPSHOTS)
+    proxy = settings.proxy("real-small")
+    assert isinstance(proxy, Proxy)
+    assert set(proxy.snapshots) == set(SNAPSHOTS)
     assert len(settings.tasks.names) == 8
