@@ -23,10 +23,11 @@ from automixer_assets.settings.mixture import (
     SelectionMetric,
     profile_differences,
 )
-from automixer_assets.settings.simulation import Architecture, Proxy, Training
+from automixer_assets.settings.simulation import EXECUTION_OPTIONS, Architecture, Proxy, SnapshotOrder, Training
 from automixer_assets.settings.tasks import Tasks, TaskSplits
 
 __all__ = [
+    "EXECUTION_OPTIONS",
     "KEY_PATTERN",
     "MIXTURE_PROFILES",
     "RECIPE_PROFILES",
@@ -43,6 +44,7 @@ __all__ = [
     "Section",
     "SelectionMetric",
     "Settings",
+    "SnapshotOrder",
     "Targets",
     "TaskSplits",
     "Tasks",

