@@ -57,7 +57,7 @@ def from_preset(given: Any, presets: Mapping[str, Preset], kind: str) -> Any:
     Raises:
         ValueError: no preset has that name.
     """
-    if isinstance(given, str):
+    if isinstance(given, str | int | float):  # an unquoted number is a name misspelt, such as 75
         given = {"preset": given}
     if not isinstance(given, dict) or "preset" not in given:
         return given

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 import os
@@ -24,7 +23,6 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.proxy.data import PackedTokens
 from automixer_assets.proxy.model import build_model, load_model
 from automixer_assets.proxy.optimizer import make_optimizer
-from automixer_assets.proxy.schedule import learning_rate
 from automixer_assets.proxy.train import TrainingRun, train
 from automixer_assets.settings import Architecture, Training
 
@@ -243,18 +241,6 @@ def test_callers_are_told_of_progress_and_checkpoints(
     )
     assert steps == list(range(1, 13))
     assert kept == [(step, True) for step in STEPS]
-
-
-def test_the_schedule_warms_up_and_falls_to_its_minimum() -> None:
-    training = Training(steps=100, sequence_length=8, batch_size=1, learning_rate=1.0, warmup_steps=10)
-    rates = [learning_rate(training, step) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1)
-    assert max(rates) == rates[9] == rates[10] == 1.0
-    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
-    assert rates[55] == pytest.approx(0.55)
-    assert 0.1 < rates[-1] < 0.101
-    constant = training.model_copy(update={"schedule": "constant"})
-    assert learning_rate(constant, 99) == 1.0
 
 
 @pytest.mark.parametrize("tied", [False, True])
