@@ -57,6 +57,13 @@ def clip_gradients(model: PreTrainedModel, largest_norm: float, world: World) ->
     return norm.full_tensor() if world.sharded else norm
 
 
+def recompute_activations(model: PreTrainedModel) -> None:
+    """Keep each layer's input only and compute the rest again in the backward pass: the same bits in less memory."""
+    enable: Any = getattr(model, "activation_checkpointing_enable", None)  # renamed within transformers 5
+    enable = enable or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
 def token_loss(module: Any, ids: torch.Tensor, precision: str) -> torch.Tensor:
     """Mean cross-entropy in nats over the predicted tokens of ids [B, S]; float32 whatever the precision."""
     import torch

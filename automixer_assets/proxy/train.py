@@ -21,7 +21,7 @@ from automixer_assets.files import atomic_path
 from automixer_assets.proxy.checkpoints import list_checkpoints, write_checkpoint
 from automixer_assets.proxy.data import Batches, as_batches
 from automixer_assets.proxy.divergence import refuse_divergence
-from automixer_assets.proxy.optimizer import accumulate_gradients, clip_gradients, make_optimizer
+from automixer_assets.proxy.optimizer import accumulate_gradients, clip_gradients, make_optimizer, recompute_activations
 from automixer_assets.proxy.resume import load_resume, remove_resume, save_resume
 from automixer_assets.proxy.schedule import learning_rate
 from automixer_assets.proxy.world import World, alone
@@ -143,7 +143,7 @@ def _begin(
     }
     model.to(world.device)  # pyright: ignore[reportArgumentType]
     if training.activation_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        recompute_activations(model)
     module = world.spread(model)
     optimizer = make_optimizer(model, training)  # after sharding has replaced the parameters
     called = torch.compile(module) if training.compile else module
