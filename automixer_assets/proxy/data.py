@@ -174,7 +174,9 @@ def as_batches(source: Any, batch_size: int) -> Batches:
 
 
 def _read_documents(snapshots: Sequence[TokenizedSnapshot]) -> _Documents:
-    parts: list[tuple[np.ndarray, ...]] = [tuple(np.empty(0, kind) for kind in (np.int32, np.int32, np.int64, np.int64))]
+    parts: list[tuple[np.ndarray, ...]] = [
+        tuple(np.empty(0, kind) for kind in (np.int32, np.int32, np.int64, np.int64))
+    ]
     shards = ((number, shard) for number, snapshot in enumerate(snapshots) for shard in snapshot.shards)
     for number, (snapshot_number, shard) in enumerate(shards):
         # Only these two columns: `shard.documents` would read urls and more of the whole corpus.

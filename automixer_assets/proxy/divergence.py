@@ -39,9 +39,7 @@ def refuse_divergence(history: Sequence[Mapping[str, Any]], training: Training, 
         return
     good = [path for step, path in list_checkpoints(run).items() if step + 1 < first]
     place = f"the last good checkpoint is {good[-1]}" if good else "there is no earlier checkpoint"
-    raise AutomixerError(
-        f"{what}: {place}; lower training.learning_rate or lengthen training.warmup_steps{remedy}"
-    )
+    raise AutomixerError(f"{what}: {place}; lower training.learning_rate or lengthen training.warmup_steps{remedy}")
 
 
 def stays_up(losses: Sequence[float], training: Training) -> bool:

@@ -60,9 +60,7 @@ def save_resume(
     with atomic_folder(run / FOLDER / step_folder(step)) as folder:
         save_file(tensors, folder / "state.safetensors")
         history.write_parquet(folder / "history.parquet")
-        (folder / "state.json").write_text(
-            json.dumps({"step": step, "identity": identity, "data": data}, indent=1)
-        )
+        (folder / "state.json").write_text(json.dumps({"step": step, "identity": identity, "data": data}, indent=1))
     for older in _states(run)[:-1]:
         shutil.rmtree(older)
 

@@ -53,9 +53,7 @@ def simulate(
     )
     epochs = training.steps * training.batch_size / batches.sequences_per_epoch
     log(f"{training.tokens:,} tokens to train on: {epochs:,.2f} epochs of {', '.join(given)}")
-    model = build_model(
-        proxy.architecture, first.vocab_size, length, proxy.seed, end_of_document=first.end_of_document
-    )
+    model = build_model(proxy.architecture, first.vocab_size, length, proxy.seed, end_of_document=first.end_of_document)
     return train(
         model,
         batches,

@@ -28,7 +28,6 @@ from automixer_assets.proxy.world import World, alone
 from automixer_assets.settings import Training
 
 if TYPE_CHECKING:
-    import torch
     from torch.optim import Optimizer
     from transformers import PreTrainedModel
 
@@ -157,7 +156,9 @@ def _finished(state: _State) -> bool:
         return False
     document = json.loads(path.read_text())
     if any(document[key] != value for key, value in state.identity.items()):
-        raise AutomixerError(f"{state.out} holds a finished run with other settings; delete it or choose another folder")
+        raise AutomixerError(
+            f"{state.out} holds a finished run with other settings; delete it or choose another folder"
+        )
     state.batches.load_state_dict(document["data"])
     state.history = pl.read_parquet(state.out / HISTORY_FILE).to_dicts()
     if state.world.writes:
