@@ -23,6 +23,7 @@ import torch
 from automixer_assets.proxy.data import PackedTokens
 from automixer_assets.proxy.model import build_model
 from automixer_assets.proxy.optimizer import make_optimizer
+from automixer_assets.proxy.schedule import learning_rate
 from automixer_assets.proxy.train import train
 from automixer_assets.settings import Architecture, Training
 from benchmarks.tokens import random_corpus
@@ -122,7 +123,7 @@ def theirs(model: Any, batches: PackedTokens, training: Training) -> float:
             return {"input_ids": ids, "labels": ids}
 
     class InOrder(Trainer):
-        def _get_train_sampler(self, *arguments: Any) -> Any:
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             return torch.utils.data.SequentialSampler(Rows())
 
     logging.set_verbosity_error()
@@ -139,7 +140,9 @@ def theirs(model: Any, batches: PackedTokens, training: Training) -> float:
             dataloader_pin_memory=torch.cuda.is_available(),
         )
         optimizer = make_optimizer(model.to(arguments.device), training)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate(training, step) / training.learning_rate
+        )
         trainer = InOrder(model=model, args=arguments, train_dataset=Rows(), optimizers=(optimizer, schedule))
         trainer.remove_callback(PrinterCallback)  # its log records would bury the table
         return trainer.train().training_loss

@@ -140,4 +140,5 @@ def _shard(model: PreTrainedModel, world: World) -> torch.nn.Module:
     layers: Any = model.model.layers  # pyright: ignore[reportAttributeAccessIssue]
     for layer in layers:
         fully_shard(layer, mesh=mesh)
-    return fully_shard(model, mesh=mesh)
+    whole: Any = fully_shard(model, mesh=mesh)
+    return whole

@@ -37,7 +37,7 @@ def test_micro_batches_add_up_to_the_mean_over_the_batch(
     chosen = training.model_copy(update={"micro_batch_size": micro_batch_size})
     model, reference = (build_model(architecture, 64, 8, seed=0) for _ in range(2))
     loss = accumulate_gradients(model, IDS, chosen, alone("cpu"))
-    expected_loss, expected = 0.0, {name: 0.0 for name, _ in reference.named_parameters()}
+    expected_loss, expected = 0.0, {name: torch.zeros_like(p).double() for name, p in reference.named_parameters()}
     for row in torch.from_numpy(IDS):
         logits = reference(input_ids=row[None], use_cache=False).logits[0]
         one = -torch.log_softmax(logits[:-1].double(), -1).gather(1, row[1:, None]).mean()
