@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from automixer_assets.corpus.shards import open_tokenized
+from automixer_assets.corpus.shards import TokenizedSnapshot, open_tokenized
 from automixer_assets.errors import AutomixerError
 from automixer_assets.progress import Progress
 from automixer_assets.proxy.checkpoints import list_checkpoints
@@ -35,13 +35,7 @@ def simulate(
     from automixer_assets.proxy.data import PackedTokens
     from automixer_assets.proxy.model import build_model
 
-    snapshots = [open_tokenized(corpus) for corpus in corpora]
-    given = [snapshot.snapshot for snapshot in snapshots]
-    if given != list(proxy.snapshots):
-        raise AutomixerError(
-            f"the tokenised corpora are of {', '.join(given) or 'no snapshot'}, but the proxy reads "
-            f"{', '.join(proxy.snapshots)}; give one folder for each, in that order"
-        )
+    snapshots = _open_in_order(proxy, corpora)
     training, first = proxy.training, snapshots[0]
     length = training.sequence_length
     batches = PackedTokens(
@@ -52,7 +46,7 @@ def simulate(
         snapshot_order=proxy.snapshot_order,
     )
     epochs = training.steps * training.batch_size / batches.sequences_per_epoch
-    log(f"{training.tokens:,} tokens to train on: {epochs:,.2f} epochs of {', '.join(given)}")
+    log(f"{training.tokens:,} tokens to train on: {epochs:,.2f} epochs of {', '.join(proxy.snapshots)}")
     model = build_model(proxy.architecture, first.vocab_size, length, proxy.seed, end_of_document=first.end_of_document)
     return train(
         model,
@@ -64,6 +58,17 @@ def simulate(
         on_progress=on_progress,
         world=world,
     )
+
+
+def _open_in_order(proxy: Proxy, corpora: Sequence[Path]) -> list[TokenizedSnapshot]:
+    snapshots = [open_tokenized(corpus) for corpus in corpora]
+    given = [snapshot.snapshot for snapshot in snapshots]
+    if given != list(proxy.snapshots):
+        raise AutomixerError(
+            f"the tokenised corpora are of {', '.join(given) or 'no snapshot'}, but the proxy reads "
+            f"{', '.join(proxy.snapshots)}; give one folder for each, in that order"
+        )
+    return snapshots
 
 
 def adopt_run(proxy: Proxy, corpora: Sequence[Path], tokenizer: Path, finished: Path, out: Path) -> None:
