@@ -37,6 +37,7 @@ from automixer_assets.settings import Settings
 Metadata = dict[str, Any]
 UNCHECKED = object()
 Log = Callable[[str], None]
+Observe = Callable[[Metadata], None]
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,17 @@ class Scope:
     """What an asset function may use: settings, lake, its own partition, and pins of what it reads."""
 
     def __init__(
-        self, asset: str, code: str, partition: str | None, automixer: Automixer, instance: dg.DagsterInstance, log: Log
+        self,
+        asset: str,
+        code: str,
+        partition: str | None,
+        automixer: Automixer,
+        instance: dg.DagsterInstance,
+        log: Log,
+        observe: Observe = lambda metadata: None,
     ) -> None:
         self.asset, self.code, self.partition_key = asset, code, partition
-        self.automixer, self.instance, self.log = automixer, instance, log
+        self.automixer, self.instance, self.log, self.observe = automixer, instance, log, observe
         self.settings: Settings = automixer.settings()
         self.lake: Lake = automixer.lake()
         self.pins: list[Pin] = []
@@ -209,8 +217,13 @@ def lake_asset(
     )
     def definition(context: dg.AssetExecutionContext, automixer: Automixer) -> dg.MaterializeResult:
         partition = context.partition_key if context.has_partition_key else None
+
+        def observe(metadata: Metadata) -> None:
+            """Numbers of work under way, for the asset's page."""
+            context.log_event(dg.AssetObservation(key, partition=partition, metadata=metadata))
+
         try:
-            scope = Scope(asset, code, partition, automixer, context.instance, context.log.info)
+            scope = Scope(asset, code, partition, automixer, context.instance, context.log.info, observe)
             return _materialize(scope, plan, checks)
         except AutomixerError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error

@@ -76,6 +76,6 @@ def _sentence(issue: Any) -> str:
 
 
 def _suggestion(location: tuple[Any, ...]) -> str:
-    keys = {name for section in Section.__subclasses__() for name in section.model_fields}
+    keys = {name for section in Section.__subclasses__() for name in section.model_fields} | {"preset"}
     close = difflib.get_close_matches(str(location[-1]), sorted(keys - {str(location[-1])}), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

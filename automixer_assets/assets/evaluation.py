@@ -23,7 +23,7 @@ from automixer_assets.mixture.manifest import Manifest, load_manifest
 from automixer_assets.pages.evaluation import show_comparison_table, show_target_runs
 from automixer_assets.partitions import MIXTURES
 from automixer_assets.proxy.checkpoints import checkpoint_key, list_checkpoints
-from automixer_assets.settings import Targets
+from automixer_assets.settings import EXECUTION_OPTIONS, Targets
 
 GROUP = "evaluation"
 TARGET_VERSION = "1"
@@ -93,7 +93,7 @@ def plan_target_runs(scope: Scope) -> Build:
 
 def target_slice(scope: Scope, targets: Targets) -> object:
     """What of the settings every compared target must share: architecture, schedule, seeds, tasks."""
-    chosen = targets.model_dump(exclude={"baseline": True, "mixtures": True, "training": {"resume_every"}})
+    chosen = targets.model_dump(exclude={"baseline": True, "mixtures": True, "training": EXECUTION_OPTIONS})
     return [chosen, tasks_slice(scope), scope.settings.seed]
 
 

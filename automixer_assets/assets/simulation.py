@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,13 +15,13 @@ from automixer_assets.benchmark.runner import RESULT_VERSION
 from automixer_assets.benchmark.tasks import ItemSet, LoadedTask
 from automixer_assets.checks import check_loss, check_results
 from automixer_assets.code_versions import package_version
-from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake_asset import Build, Check, LakeAsset, Plan, Scope, lake_asset
 from automixer_assets.pages.simulation import show_benchmark_table, show_proxy_checkpoint, show_proxy_run
 from automixer_assets.partitions import checkpoints_of
+from automixer_assets.progress import Pace
 from automixer_assets.proxy.checkpoints import checkpoint_key, list_checkpoints
-from automixer_assets.settings import Proxy, Settings
+from automixer_assets.settings import Settings, Training
 
 TRAINING_VERSION = "1"
 """Raise when the training loop or the data order changes what comes out: every proxy is then trained again."""
@@ -29,7 +30,7 @@ BENCHMARK_VERSION = str(RESULT_VERSION)
 
 def simulation_assets(proxy: str, settings: Settings) -> list[LakeAsset]:
     """The simulation chain of one trained proxy, keys prefixed with its name (`imported.py`: of an imported one)."""
-    snapshots = dg.SpecificPartitionsPartitionMapping(list(_trained(settings, proxy).snapshots))
+    snapshots = dg.SpecificPartitionsPartitionMapping(list(settings.trained_proxy(proxy).snapshots))
     group = f"{proxy}_simulation".replace("-", "_").replace(".", "_")
     return [
         lake_asset(
@@ -64,64 +65,62 @@ def simulation_assets(proxy: str, settings: Settings) -> list[LakeAsset]:
     ]
 
 
-def _trained(settings: Settings, proxy: str) -> Proxy:
-    chosen = settings.proxy(proxy)
-    assert isinstance(chosen, Proxy)
-    return chosen
-
-
 def _plan_proxy_run(proxy: str) -> Plan:
     def plan_proxy_run(scope: Scope) -> Build:
         """Did the proxy train well, and which checkpoints did it leave behind?
 
         The simulation run (paper, section 3): a small Llama-3-style model trained once, its checkpoints kept.
         """
-        chosen = _trained(scope.settings, proxy)
+        chosen = scope.settings.trained_proxy(proxy)
         tokenizer = scope.pin("tokenizer")
         corpora = [scope.pin("tokenized_corpus", snapshot) for snapshot in chosen.snapshots]
 
         def write(out: Path) -> None:
             _train_proxy(scope, chosen, [corpus.path for corpus in corpora], tokenizer.path, out)
 
-        return scope.build(
-            write, show_proxy_run, settings=chosen.model_dump(exclude={"training": {"resume_every"}}), resumable=True
-        )
+        return scope.build(write, show_proxy_run, settings=chosen.identity, resumable=True)
 
     return plan_proxy_run
 
 
 def _train_proxy(scope: Scope, chosen: Proxy, corpora: list[Path], tokenizer: Path, out: Path) -> None:
-    from automixer_assets.proxy.data import PackedTokens
-    from automixer_assets.proxy.model import build_model
-    from automixer_assets.proxy.train import train
+    from automixer_assets.proxy.simulation import adopt_run, reporter, simulate
 
-    snapshots = [open_tokenized(corpus) for corpus in corpora]
-    training = chosen.training
-    batches = PackedTokens(
-        snapshots, sequence_length=training.sequence_length, batch_size=training.batch_size, seed=chosen.seed
-    )
-    model = build_model(
-        chosen.architecture,
-        snapshots[0].vocab_size,
-        training.sequence_length,
-        chosen.seed,
-        end_of_document=snapshots[0].end_of_document,
-    )
-    with scope.progress(training.steps, "steps") as progress:
+    if chosen.trained_in is not None:
+        adopt_run(chosen, corpora, tokenizer, scope.automixer.resolve(chosen.trained_in), out)
+        return
+    with scope.progress(chosen.training.steps, "steps") as progress:
+        report, curve = reporter(progress), LiveCurve(scope, chosen.training)
 
         def on_progress(step: int, loss: float, learning_rate: float, tokens_per_second: float) -> None:
-            note = f"loss {loss:.3f}, lr {learning_rate:.1e}, {tokens_per_second:,.0f} tokens/s"
-            progress.advance(step - progress.done, note)
+            report(step, loss, learning_rate, tokens_per_second)
+            curve.add(step, loss, learning_rate, tokens_per_second)
 
-        train(
-            model,
-            batches,
-            training,
-            out=out,
-            checkpoint_steps=chosen.checkpoint_steps,
-            tokenizer_folder=tokenizer,
-            on_progress=on_progress,
+        simulate(chosen, corpora, tokenizer, out, on_progress=on_progress, log=scope.log)
+
+
+class LiveCurve:
+    """Shows a run that is under way on the asset's page, as observations: Dagster plots their numbers over time."""
+
+    def __init__(self, scope: Scope, training: Training) -> None:
+        self._scope, self._training = scope, training
+        self._pace = Pace(training.steps)
+        self._losses: list[float] = []
+
+    def add(self, step: int, loss: float, learning_rate: float, tokens_per_second: float) -> None:
+        """A step; most are gathered into the next point, the mean of their losses."""
+        self._losses.append(loss)
+        if not self._pace.due(step):
+            return
+        self._scope.observe(
+            {
+                "training loss": statistics.fmean(self._losses),
+                "training step": step,
+                "learning rate": learning_rate,
+                "tokens per second": round(tokens_per_second),
+            }
         )
+        self._losses.clear()
 
 
 def _plan_benchmark_table(proxy: str) -> Plan:

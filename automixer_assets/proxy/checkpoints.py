@@ -11,6 +11,7 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.files import atomic_folder
 from automixer_assets.proxy.quiet import quiet
 from automixer_assets.proxy.tokenizer import TOKENIZER_FILES
+from automixer_assets.proxy.world import World
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -45,12 +46,22 @@ def list_checkpoints(run: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def write_checkpoint(model: PreTrainedModel, run: Path, step: int, tokenizer_folder: Path | None) -> Path:
-    """Write `checkpoints/step-NNNNNN` in Hugging Face layout; an older one of the same step is replaced."""
+def write_checkpoint(
+    model: PreTrainedModel, run: Path, step: int, tokenizer_folder: Path | None, world: World | None = None
+) -> Path:
+    """Write `checkpoints/step-NNNNNN` in Hugging Face layout; an older one of the same step is replaced.
+
+    Every rank of a `world` calls this; one writes, of a sharded model after its parts came together.
+    """
     target = run / "checkpoints" / step_folder(step)
+    weights = None
+    if world is not None and world.sharded:
+        weights = {name: world.gather(tensor) for name, tensor in model.state_dict().items()}
+    if world is not None and not world.writes:
+        return target
     with atomic_folder(target) as folder:
         with quiet():
-            model.save_pretrained(folder)
+            model.save_pretrained(folder, state_dict=weights)
         if tokenizer_folder is not None:
             for source in filter(Path.is_file, (tokenizer_folder / name for name in TOKENIZER_FILES)):
                 shutil.copyfile(source, folder / source.name)

@@ -16,6 +16,7 @@ import polars as pl
 
 from automixer_assets.corpus.shards import TokenizedSnapshot
 from automixer_assets.errors import AutomixerError
+from automixer_assets.settings import SnapshotOrder
 
 
 class Batches(Protocol):
@@ -36,6 +37,7 @@ class Batches(Protocol):
 class _Documents:
     """Where each document lies; one entry per document, snapshots and shards in the given order."""
 
+    snapshot: np.ndarray  # [n_documents] int32, index into the list of snapshots
     shard: np.ndarray  # [n_documents] int32, index into the list of shards
     offset: np.ndarray  # [n_documents] int64, first id in the shard
     length: np.ndarray  # [n_documents] int64
@@ -48,21 +50,29 @@ class _Documents:
 class PackedTokens:
     """Documents of tokenised snapshots in a seeded order, back to back, cut into sequences (paper, section 6).
 
-    Each epoch has its own order, by a hash of (seed, epoch, document); its last tokens that do not fill a sequence
-    are left out of that epoch. Sequences cross document borders; every document ends with the end-of-document id.
-    Ids stay memory-mapped: the memory used is 20 bytes a document, plus 24 for each of the last two epochs' orders.
+    Each epoch has its own order, by a hash of (seed, epoch, document): over all snapshots (`mixed`), or within each
+    snapshot, one after the other (`as_listed`). An epoch's last tokens that do not fill a sequence are left out of it.
+    Sequences cross document borders; every document ends with the end-of-document id. Ids stay memory-mapped: the
+    memory used is 24 bytes a document, plus 24 for each of the last two epochs' orders.
     """
 
     def __init__(
-        self, snapshots: Sequence[TokenizedSnapshot], *, sequence_length: int, batch_size: int, seed: int
+        self,
+        snapshots: Sequence[TokenizedSnapshot],
+        *,
+        sequence_length: int,
+        batch_size: int,
+        seed: int,
+        snapshot_order: SnapshotOrder = "mixed",
     ) -> None:
         """Raises AutomixerError when the snapshots do not hold one sequence or come from several tokenizers."""
         if len({snapshot.tokenizer_digest for snapshot in snapshots}) > 1:
             names = ", ".join(snapshot.snapshot for snapshot in snapshots)
             raise AutomixerError(f"snapshots {names} were tokenised by different tokenizers; materialise them again")
         self.sequence_length, self.batch_size, self.seed = sequence_length, batch_size, seed
+        self.snapshot_order: SnapshotOrder = snapshot_order
         self._shards = [shard for snapshot in snapshots for shard in snapshot.shards]
-        self._documents = _read_documents(self._shards)
+        self._documents = _read_documents(snapshots)
         self.tokens = self._documents.tokens
         self.sequences_per_epoch = self.tokens // sequence_length
         if self.sequences_per_epoch == 0:
@@ -102,6 +112,7 @@ class PackedTokens:
             "documents": len(self._documents.length),
             "sequence_length": self.sequence_length,
             "batch_size": self.batch_size,
+            "snapshot_order": self.snapshot_order,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -115,7 +126,11 @@ class PackedTokens:
     def _epoch_order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The epoch's documents in order, and where each ends in their concatenation; both [n_documents] int64."""
         index = np.arange(len(self._documents.length), dtype=np.uint64)
-        order = np.argsort(_hash(index, self.seed, epoch), kind="stable")
+        keys = _hash(index, self.seed, epoch)
+        if self.snapshot_order == "mixed":
+            order = np.argsort(keys, kind="stable")
+        else:
+            order = np.lexsort((keys, self._documents.snapshot))
         return order, np.cumsum(self._documents.length[order])
 
 
@@ -158,17 +173,23 @@ def as_batches(source: Any, batch_size: int) -> Batches:
     return source if hasattr(source, "batch") else SequenceStream(source, batch_size)
 
 
-def _read_documents(shards: Sequence[Any]) -> _Documents:
-    shard_parts, offset_parts, length_parts = [], [], []
-    for number, shard in enumerate(shards):
+def _read_documents(snapshots: Sequence[TokenizedSnapshot]) -> _Documents:
+    parts: list[tuple[np.ndarray, ...]] = [
+        tuple(np.empty(0, kind) for kind in (np.int32, np.int32, np.int64, np.int64))
+    ]
+    shards = ((number, shard) for number, snapshot in enumerate(snapshots) for shard in snapshot.shards)
+    for number, (snapshot_number, shard) in enumerate(shards):
         # Only these two columns: `shard.documents` would read urls and more of the whole corpus.
         columns = pl.read_parquet(shard.documents_path, columns=["offset", "n_tokens"])
-        shard_parts.append(np.full(columns.height, number, dtype=np.int32))
-        offset_parts.append(columns["offset"].to_numpy().astype(np.int64))
-        length_parts.append(columns["n_tokens"].to_numpy().astype(np.int64))
-    if not shard_parts:
-        return _Documents(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
-    return _Documents(np.concatenate(shard_parts), np.concatenate(offset_parts), np.concatenate(length_parts))
+        parts.append(
+            (
+                np.full(columns.height, snapshot_number, dtype=np.int32),
+                np.full(columns.height, number, dtype=np.int32),
+                columns["offset"].to_numpy().astype(np.int64),
+                columns["n_tokens"].to_numpy().astype(np.int64),
+            )
+        )
+    return _Documents(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _hash(index: np.ndarray, seed: int, epoch: int) -> np.ndarray:

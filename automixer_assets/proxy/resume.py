@@ -1,5 +1,6 @@
 """Resume state: weights, AdamW moments, history and the data's place, so that a killed run goes on bit for bit.
 
+The tensors are whole, whatever the world that wrote them: a run may go on with another number of processes.
 `resume/step-NNNNNN/` holds `state.safetensors`, `history.parquet` and `state.json`; nothing is pickled. There is no
 random state to keep: the model has no dropout and the data's order comes from a hash.
 """
@@ -17,6 +18,7 @@ import polars as pl
 from automixer_assets.errors import AutomixerError
 from automixer_assets.files import atomic_folder
 from automixer_assets.proxy.checkpoints import step_folder
+from automixer_assets.proxy.world import World
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -41,30 +43,30 @@ def save_resume(
     model: PreTrainedModel,
     optimizer: Optimizer,
     history: pl.DataFrame,
+    world: World,
     *,
-    fingerprint: dict[str, Any],
+    identity: dict[str, Any],
     data: dict[str, Any],
 ) -> None:
-    """Write the state after `step` steps, then remove older ones."""
+    """Write the state after `step` steps, then remove older ones. Every rank calls this; one writes."""
     from safetensors.torch import save_file
 
     tensors = {}
     for name, parameter in model.named_parameters():  # a tied matrix appears once
-        tensors[f"model.{name}"] = parameter.detach().contiguous()
-        for moment in _MOMENTS:
-            tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment]
+        held = {"model": parameter, **{moment: optimizer.state[parameter][moment] for moment in _MOMENTS}}
+        tensors |= {f"{kind}.{name}": world.gather(tensor) for kind, tensor in held.items()}
+    if not world.writes:
+        return
     with atomic_folder(run / FOLDER / step_folder(step)) as folder:
         save_file(tensors, folder / "state.safetensors")
         history.write_parquet(folder / "history.parquet")
-        (folder / "state.json").write_text(
-            json.dumps({"step": step, "fingerprint": fingerprint, "data": data}, indent=1)
-        )
+        (folder / "state.json").write_text(json.dumps({"step": step, "identity": identity, "data": data}, indent=1))
     for older in _states(run)[:-1]:
         shutil.rmtree(older)
 
 
 def load_resume(
-    run: Path, model: PreTrainedModel, optimizer: Optimizer, *, fingerprint: dict[str, Any]
+    run: Path, model: PreTrainedModel, optimizer: Optimizer, world: World, *, identity: dict[str, Any]
 ) -> Resumed | None:
     """Put the newest state of `run` into model and optimizer; None when there is none.
 
@@ -76,25 +78,26 @@ def load_resume(
         return None
     folder = states[-1]
     document = json.loads((folder / "state.json").read_text())
-    if document["fingerprint"] != fingerprint:
+    if document["identity"] != identity:
         raise AutomixerError(f"{folder} was left by a run with other settings; delete {run} to start anew")
-    _restore(folder / "state.safetensors", document["step"], model, optimizer)
+    _restore(folder / "state.safetensors", document["step"], model, optimizer, world)
     return Resumed(document["step"], pl.read_parquet(folder / "history.parquet").to_dicts(), document["data"])
 
 
 def remove_resume(run: Path) -> None:
+    """Remove all states of a run that is complete on disk: one that is half removed cannot be read."""
     shutil.rmtree(run / FOLDER, ignore_errors=True)
 
 
-def _restore(path: Path, step: int, model: PreTrainedModel, optimizer: Optimizer) -> None:
+def _restore(path: Path, step: int, model: PreTrainedModel, optimizer: Optimizer, world: World) -> None:
     import torch
     from safetensors.torch import load_file
 
     tensors = load_file(path)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(tensors[f"model.{name}"])
-            moments = {moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in _MOMENTS}
+            parameter.copy_(world.part(tensors[f"model.{name}"], parameter))
+            moments = {moment: world.part(tensors[f"{moment}.{name}"], parameter) for moment in _MOMENTS}
             count = torch.tensor(float(step), device=parameter.device)  # AdamW's own count of steps
             optimizer.state[parameter] = {"step": count, **moments}
 

@@ -1,13 +1,13 @@
 """The training loop (paper, section 3: the simulation run; section 6: target runs).
 
-One process, one device. A run that was killed goes on where its resume state was written; on a CPU it then gives
-the same losses and the same checkpoint bytes as a run that was never killed.
+One process, or several under torchrun (`world.py`). A run that was killed goes on where its resume state was
+written; in one process on a CPU it then gives the same losses and the same checkpoint bytes as one never killed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -20,11 +20,14 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.files import atomic_path
 from automixer_assets.proxy.checkpoints import list_checkpoints, write_checkpoint
 from automixer_assets.proxy.data import Batches, as_batches
+from automixer_assets.proxy.divergence import refuse_divergence
+from automixer_assets.proxy.optimizer import accumulate_gradients, clip_gradients, make_optimizer, recompute_activations
 from automixer_assets.proxy.resume import load_resume, remove_resume, save_resume
+from automixer_assets.proxy.schedule import learning_rate
+from automixer_assets.proxy.world import World, alone
 from automixer_assets.settings import Training
 
 if TYPE_CHECKING:
-    import torch
     from torch.optim import Optimizer
     from transformers import PreTrainedModel
 
@@ -35,6 +38,7 @@ HISTORY_SCHEMA = {
     "learning_rate": pl.Float64,
     "gradient_norm": pl.Float64,
 }
+RUN_FILE, HISTORY_FILE = "run.json", "training.parquet"
 
 ProgressCallback = Callable[[int, float, float, float], None]
 """(step, loss, learning rate, tokens per second), after every step."""
@@ -56,7 +60,7 @@ class TrainingRun:
 
     @property
     def history_path(self) -> Path:
-        return self.folder / "training.parquet"
+        return self.folder / HISTORY_FILE
 
 
 @dataclass
@@ -64,11 +68,14 @@ class _State:
     """What the loop carries from step to step."""
 
     model: PreTrainedModel
+    module: Any  # what is called instead of the model: itself, or as the world and the compiler wrap it
     optimizer: Optimizer
     batches: Batches
     training: Training
+    world: World
     out: Path
-    fingerprint: dict[str, Any]
+    kept: list[int]
+    identity: dict[str, Any]
     history: list[dict[str, Any]] = field(default_factory=list)
     step: int = 0
 
@@ -86,85 +93,81 @@ def train(
     tokenizer_folder: Path | None = None,
     on_progress: ProgressCallback | None = None,
     on_checkpoint: CheckpointCallback | None = None,
-    device: torch.device | str | None = None,
+    world: World | None = None,
 ) -> TrainingRun:
     """Train `model` in place for `training.steps` steps and keep checkpoints below `out`.
 
     `batches` has `batch(step)` giving ids [batch_size, sequence_length] (`PackedTokens`), or is an iterable of
     sequences with `state_dict` and `load_state_dict`. `out` receives `training.parquet` (a row per step: step,
     tokens, loss in nats, learning rate, gradient norm before clipping), `run.json`, and `checkpoints/step-NNNNNN/`
-    with the tokenizer's files. While it runs, `out/resume/` holds what continuing needs.
+    with the tokenizer's files. While it runs, `out/resume/` holds what continuing needs. A run that is finished
+    already is returned as it is. Without `world` it runs in this process alone, on the first CUDA device if any.
 
     Raises:
-        AutomixerError: the loss stopped being a number, the data ended early, a checkpoint step lies outside the
-            run, or `out` holds the resume state of a run with other settings.
+        AutomixerError: the run diverged, the data ended early, a checkpoint step lies outside the run, or `out`
+            holds a run with other settings or data.
     """
     kept = _checked_steps(checkpoint_steps, training)
-    state = _begin(model, as_batches(batches, training.batch_size), training, out, kept, device)
+    batches = as_batches(batches, training.batch_size)
+    state = _begin(model, batches, training, out, kept, world or alone())
+    if _finished(state):
+        return _summary(state, None)
     resumed_from = _resume(state)
     model.train()
     while state.step < training.steps:
         began = time.perf_counter()
         row = _one_step(state)
-        if on_progress is not None:
+        if on_progress is not None and state.world.writes:
             speed = training.batch_size * training.sequence_length / (time.perf_counter() - began)
             on_progress(state.step, row["loss"], row["learning_rate"], speed)
-        _keep(state, kept, tokenizer_folder, on_checkpoint)
+        _keep(state, tokenizer_folder, on_checkpoint)
     model.eval()
-    return _finish(state, kept, resumed_from)
-
-
-def learning_rate(training: Training, step: int) -> float:
-    """Learning rate of the step with that number (from 0): linear warm-up, then cosine to the minimum, or constant."""
-    if step < training.warmup_steps:
-        return training.learning_rate * (step + 1) / training.warmup_steps
-    if training.schedule == "constant":
-        return training.learning_rate
-    progress = (step - training.warmup_steps) / (training.steps - training.warmup_steps)
-    minimum = training.minimum_learning_rate_ratio
-    return training.learning_rate * (minimum + (1 - minimum) * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
-def make_optimizer(model: PreTrainedModel, training: Training) -> Optimizer:
-    """AdamW with weight decay on the linear layers' matrices only.
-
-    Norm gains are not decayed, as everywhere; neither are token embeddings: decay shrinks the rows of rare tokens,
-    which only frequent tokens' gradients could restore (OLMo 2 measured steadier training without). A head tied to
-    the embedding counts as embedding.
-    """
-    from torch.optim import AdamW
-
-    embedding = model.get_input_embeddings().weight
-    decayed = [p for p in model.parameters() if p.ndim >= 2 and p is not embedding]
-    others = [p for p in model.parameters() if p.ndim < 2 or p is embedding]
-    groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    # Fused and unfused updates differ in the last bit: one of them always, or a resumed run would differ.
-    return AdamW(groups, lr=training.learning_rate, betas=(training.beta1, training.beta2), eps=1e-8, fused=True)
+    _finish(state)
+    return _summary(state, resumed_from)
 
 
 def _begin(
-    model: PreTrainedModel,
-    batches: Batches,
-    training: Training,
-    out: Path,
-    kept: list[int],
-    device: torch.device | str | None,
+    model: PreTrainedModel, batches: Batches, training: Training, out: Path, kept: list[int], world: World
 ) -> _State:
-    from automixer_assets.proxy.model import automatic_device
+    import torch
 
+    world.require_equal_shares(training.batch_size)
     out.mkdir(parents=True, exist_ok=True)
-    model.to(device or automatic_device())  # pyright: ignore[reportArgumentType]
-    fingerprint = {
-        # Neither where it runs nor how often it saves changes the result.
-        "training": training.model_dump(mode="json", exclude={"resume_every"}),
-        "shapes": {name: list(parameter.shape) for name, parameter in model.named_parameters()},
+    shapes = json.dumps({name: list(parameter.shape) for name, parameter in model.named_parameters()})
+    identity = {
+        # Not where it runs, nor how often it saves: only what the weights depend on.
+        "training": training.identity,
+        "shapes_sha256": hashlib.sha256(shapes.encode()).hexdigest(),
         "checkpoint_steps": kept,
     }
-    return _State(model, make_optimizer(model, training), batches, training, out, fingerprint)
+    model.to(world.device)  # pyright: ignore[reportArgumentType]
+    if training.activation_checkpointing:
+        recompute_activations(model)
+    module = world.spread(model)
+    optimizer = make_optimizer(model, training)  # after sharding has replaced the parameters
+    called = torch.compile(module) if training.compile else module
+    return _State(model, called, optimizer, batches, training, world, out, kept, identity)
+
+
+def _finished(state: _State) -> bool:
+    """True when `out` holds the whole run already."""
+    path = state.out / RUN_FILE
+    if not path.exists():
+        return False
+    document = json.loads(path.read_text())
+    if any(document[key] != value for key, value in state.identity.items()):
+        raise AutomixerError(
+            f"{state.out} holds a finished run with other settings; delete it or choose another folder"
+        )
+    state.batches.load_state_dict(document["data"])
+    state.history = pl.read_parquet(state.out / HISTORY_FILE).to_dicts()
+    if state.world.writes:
+        remove_resume(state.out)
+    return True
 
 
 def _resume(state: _State) -> int | None:
-    resumed = load_resume(state.out, state.model, state.optimizer, fingerprint=state.fingerprint)
+    resumed = load_resume(state.out, state.model, state.optimizer, state.world, identity=state.identity)
     if resumed is None:
         return None
     state.step, state.history = resumed.step, resumed.history
@@ -176,50 +179,36 @@ def _one_step(state: _State) -> dict[str, Any]:
     """One optimizer step; returns and records its row of the history."""
     import torch
 
-    rate = learning_rate(state.training, state.step)
+    training, world = state.training, state.world
+    rate = learning_rate(training, state.step)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    ids = torch.as_tensor(state.batches.batch(state.step), dtype=torch.long).to(state.model.device)  # [B, S]
-    loss = _loss(state.model, ids, state.training.precision)
     state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), state.training.gradient_clip)
-    row = {"loss": loss.item(), "learning_rate": rate, "gradient_norm": norm.item()}
-    _refuse_nan(state, row)
+    mean_loss = accumulate_gradients(state.module, world.rows(state.batches.batch(state.step)), training, world)
+    norm = clip_gradients(state.model, training.gradient_clip, world)
+    loss, gradient_norm = torch.stack([mean_loss, norm]).tolist()  # waits for the device once, not twice
+    tokens = (state.step + 1) * training.batch_size * training.sequence_length
+    row = {
+        "step": state.step + 1,
+        "tokens": tokens,
+        "loss": loss,
+        "learning_rate": rate,
+        "gradient_norm": gradient_norm,
+    }
+    state.history.append(row)
+    refuse_divergence(state.history, training, state.out)
     state.optimizer.step()
     state.step += 1
-    tokens = state.step * state.training.batch_size * state.training.sequence_length
-    state.history.append({"step": state.step, "tokens": tokens, **row})
     return row
 
 
-def _loss(model: PreTrainedModel, ids: torch.Tensor, precision: str) -> torch.Tensor:
-    """Mean cross-entropy in nats over the predicted tokens of ids [B, S]; float32 whatever the precision."""
-    import torch
-
-    with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-        logits = model(input_ids=ids, use_cache=False).logits  # [B, S, V]
-    return torch.nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten())
-
-
-def _refuse_nan(state: _State, row: dict[str, Any]) -> None:
-    if math.isfinite(row["loss"]) and math.isfinite(row["gradient_norm"]):
-        return
-    last = max(list_checkpoints(state.out).items(), default=None)
-    good = f"the last good checkpoint is {last[1]}" if last else "there is no earlier checkpoint"
-    raise AutomixerError(
-        f"loss {row['loss']} and gradient norm {row['gradient_norm']} at step {state.step + 1} of {state.out}: {good}; "
-        "lower training.learning_rate or lengthen training.warmup_steps"
-    )
-
-
-def _keep(state: _State, kept: list[int], tokenizer: Path | None, on_checkpoint: CheckpointCallback | None) -> None:
+def _keep(state: _State, tokenizer: Path | None, on_checkpoint: CheckpointCallback | None) -> None:
     """After a step: its checkpoint, if it is kept, and the resume state, if it is due."""
-    if state.step in kept:
-        folder = write_checkpoint(state.model, state.out, state.step, tokenizer)
-        if on_checkpoint is not None:
+    if state.step in state.kept:
+        folder = write_checkpoint(state.model, state.out, state.step, tokenizer, state.world)
+        if on_checkpoint is not None and state.world.writes:
             on_checkpoint(state.step, folder)
-    due = state.step in kept or state.step % state.training.resume_every == 0
+    due = state.step in state.kept or state.step % state.training.resume_every == 0
     if due and state.step < state.training.steps:  # the last step is followed at once by the run's end
         save_resume(
             state.out,
@@ -227,29 +216,44 @@ def _keep(state: _State, kept: list[int], tokenizer: Path | None, on_checkpoint:
             state.model,
             state.optimizer,
             state.history_table(),
-            fingerprint=state.fingerprint,
+            state.world,
+            identity=state.identity,
             data=state.batches.state_dict(),
         )
 
 
-def _finish(state: _State, kept: list[int], resumed_from: int | None) -> TrainingRun:
-    parameters = sum(parameter.numel() for parameter in state.model.parameters())
-    document = {
-        "training": state.training.model_dump(mode="json"),
-        "parameters": parameters,
-        "tokens": state.training.tokens,
-        "checkpoint_steps": kept,
-    }
-    with atomic_path(state.out / "training.parquet") as path:
-        state.history_table().write_parquet(path)
-    with atomic_path(state.out / "run.json") as path:
-        path.write_text(json.dumps(document, indent=1) + "\n")
-    remove_resume(state.out)
-    checkpoints = {step: path for step, path in list_checkpoints(state.out).items() if step in kept}
-    final_loss = state.history[-1]["loss"]
+def _finish(state: _State) -> None:
+    if state.world.writes:
+        document = {
+            **state.identity,
+            "parameters": _parameters(state.model),
+            "tokens": state.training.tokens,
+            "data": state.batches.state_dict(),
+        }
+        with atomic_path(state.out / HISTORY_FILE) as path:
+            state.history_table().write_parquet(path)
+        with atomic_path(state.out / RUN_FILE) as path:
+            path.write_text(json.dumps(document, indent=1) + "\n")
+        remove_resume(state.out)
+    state.world.wait()
+
+
+def _summary(state: _State, resumed_from: int | None) -> TrainingRun:
+    training = state.training
+    checkpoints = {step: path for step, path in list_checkpoints(state.out).items() if step in state.kept}
     return TrainingRun(
-        state.out, state.training.steps, state.training.tokens, parameters, final_loss, checkpoints, resumed_from
+        state.out,
+        training.steps,
+        training.tokens,
+        _parameters(state.model),
+        state.history[-1]["loss"],
+        checkpoints,
+        resumed_from,
     )
+
+
+def _parameters(model: PreTrainedModel) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _checked_steps(steps: Iterable[int], training: Training) -> list[int]:

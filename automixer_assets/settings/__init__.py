@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from automixer_assets.errors import AutomixerError
 from automixer_assets.settings.base import KEY_PATTERN, Key, Section, distinct, known, lookup
 from automixer_assets.settings.corpus import Corpus, ReferenceSample, Tokenizer
 from automixer_assets.settings.imported import CheckpointSource, ImportedProxy, StepName
@@ -25,10 +26,18 @@ from automixer_assets.settings.mixture import (
     SelectionMetric,
     profile_differences,
 )
-from automixer_assets.settings.simulation import AnyProxy, Architecture, Proxy, Training
+from automixer_assets.settings.simulation import (
+    EXECUTION_OPTIONS,
+    AnyProxy,
+    Architecture,
+    Proxy,
+    SnapshotOrder,
+    Training,
+)
 from automixer_assets.settings.tasks import TaskData, Tasks, TaskSplits
 
 __all__ = [
+    "EXECUTION_OPTIONS",
     "KEY_PATTERN",
     "MIXTURE_PROFILES",
     "RECIPE_PROFILES",
@@ -49,6 +58,7 @@ __all__ = [
     "Section",
     "SelectionMetric",
     "Settings",
+    "SnapshotOrder",
     "StepName",
     "Targets",
     "TaskData",
@@ -130,6 +140,13 @@ class Settings(Section):
 
     def proxy(self, name: str) -> Proxy | ImportedProxy:
         return lookup(name, self.proxies, "proxy")
+
+    def trained_proxy(self, name: str) -> Proxy:
+        """A proxy that is trained here; AutomixerError for one that is imported."""
+        chosen = self.proxy(name)
+        if not isinstance(chosen, Proxy):
+            raise AutomixerError(f"proxy {name!r} is imported: there is nothing to train, see `checkpoints_from`")
+        return chosen
 
     def recipes_of(self, proxy: str) -> dict[str, Recipe]:
         return {name: recipe for name, recipe in self.recipes.items() if recipe.proxy == proxy}
