@@ -13,7 +13,6 @@ from automixer_assets.influence.batches import (
     Loss,
     Span,
     TokenIds,
-    build_batch,
     check_vocabulary,
     masked_document,
     plain_document,
@@ -24,7 +23,7 @@ from automixer_assets.influence.gradients import differentiate
 from automixer_assets.influence.language_model import EMBEDDING, HEAD, Backend, LanguageModel, opened
 from automixer_assets.influence.memory import batch_tokens_on
 from automixer_assets.influence.query import Direction, InfluenceQuery
-from automixer_assets.influence.reference_gradients import ReferenceSample
+from automixer_assets.influence.reference_sample import ReferenceSample
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -166,8 +165,8 @@ def _validation_gradients(
     }
     for k, (task, of_task) in enumerate(items.items()):
         sink = _Sum(model, {layer: v[layer][k] for layer in layers})
-        for windows in plan_by_length(of_task, max_length, batch_tokens):
-            batch = build_batch(windows, of_task, dtype=model.compute_dtype, device=model.device)
+        for windows in plan_by_length(of_task, max_length, batch_tokens, model.packed):
+            batch = model.batch(windows, of_task)
             on_tokens(len(differentiate(model, batch, sink)))
         if not all(bool(v[layer][k].isfinite().all()) for layer in layers):
             raise AutomixerError(
@@ -195,7 +194,7 @@ class _Sum:
             matrix.addmm_(delta.T, hidden)
 
     def embedding(self, batch: Batch, gradients: Tensor) -> None:
-        self.total[EMBEDDING].index_put_((batch.inputs.flatten(),), gradients.flatten(0, 1), accumulate=True)
+        self.total[EMBEDDING].index_put_((batch.ids,), gradients, accumulate=True)
 
     def linear(self, layer: str, batch: Batch, left: Tensor, right: Tensor) -> None:
-        self.total[layer].addmm_(left.flatten(0, 1).T, right.flatten(0, 1))
+        self.total[layer].addmm_(left.T, right)

@@ -18,7 +18,7 @@ from automixer_assets.errors import AutomixerError
 if TYPE_CHECKING:
     from torch import Tensor
 
-KERNEL_VERSION = "1"
+KERNEL_VERSION = "2"
 """Raised whenever the same inputs would score differently; part of every digest of a score."""
 
 TENSORS, SIDECAR = "query.safetensors", "query.json"

@@ -14,7 +14,6 @@ from automixer_assets.influence import fit_query, score_documents
 from automixer_assets_tests.influence import tiny
 
 BROKEN = 40
-CONTEXT_INPUTS = 8
 
 
 @pytest.fixture
@@ -137,9 +136,9 @@ def test_a_layer_that_sees_only_some_tokens_is_refused(model: PreTrainedModel) -
 
     model.get_submodule("model.layers.1.mlp.gate_proj").register_forward_pre_hook(routed)
     model.get_submodule("model.layers.1.mlp.gate_proj").register_forward_hook(
-        lambda module, inputs, output: output.reshape(-1, CONTEXT_INPUTS, output.shape[-1])
+        lambda module, inputs, output: output.reshape(1, -1, output.shape[-1])
     )
-    items = {"task": [tiny.whole(tiny.documents([CONTEXT_INPUTS + 1])[0])]}
+    items = {"task": [tiny.whole(tiny.documents([9])[0])]}
     with pytest.raises(
         AutomixerError, match=r"'model.layers.1.mlp.gate_proj' does not run on every token of every text"
     ):
