@@ -152,6 +152,19 @@ def test_a_pooled_task_scores_the_weighted_sum_of_its_parts() -> None:
 
 
 @pytest.mark.parametrize("curvature", ["datainf", "identity", "kfac"])
+def test_pools_score_the_weighted_sums_of_their_tasks(curvature: str) -> None:
+    model, corpus = tiny.llama(tied=True), tiny.corpus()
+    pool = {"both": {"answers": 0.3, "sequences": 2.0}, "one": {"answers": -1.5}}
+    parts = fitted(model, curvature=curvature)
+    query = fit_query(model, tiny.tasks(), tiny.reference(), curvature=curvature, pool=pool)
+    assert query.names == ("both", "one")
+    assert [dict(direction.weights) for direction in query.directions] == list(pool.values())
+    of_tasks = influence(score_documents(model, corpus, parts), parts)  # [n, 2]
+    expected = of_tasks @ np.array([[0.3, -1.5], [2.0, 0.0]])
+    assert_close(influence(score_documents(model, corpus, query), query), expected, 1e-11)
+
+
+@pytest.mark.parametrize("curvature", ["datainf", "identity", "kfac"])
 def test_negative_is_helpful_a_step_on_a_validation_item_lowers_its_loss(curvature: str) -> None:
     model = tiny.llama().eval()
     ids, mask = tiny.whole(tiny.documents([10], seed=77)[0])
