@@ -52,7 +52,12 @@ def _packed_over_padded(lengths: list[int], rounds: int) -> str:
 
     def score(packed: bool) -> None:
         compute_scores(
-            model, texts, query, PassOptions(backend=Backend(packed=packed)), on_progress=None, name="document {}".format
+            model,
+            texts,
+            query,
+            PassOptions(backend=Backend(packed=packed)),
+            on_progress=None,
+            name="document {}".format,
         )
 
     seconds = paired_seconds({"packed": lambda: score(True), "padded": lambda: score(False)}, rounds)

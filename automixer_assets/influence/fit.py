@@ -68,8 +68,8 @@ def fit_query(
         curvature: "datainf" (paper), "identity" (plain gradient product; ignores the reference documents), or "kfac"
             (Kronecker factors from labels drawn under `seed`; embedding and head only).
         damping: as a share of the mean curvature; 0.1 is the paper's.
-        pool: direction -> task -> weight. Its scores are that weighted sum of the tasks' scores, for influence is linear
-            in the tasks; memory is for the pools alone, where one direction per task ([V, d] per layer) is too much.
+        pool: direction -> task -> weight, for where one direction per task ([V, d] per layer) is too much: only the
+            pools are held. A pool's scores are that weighted sum of its tasks' scores, influence being linear in them.
         loss: "mean" over counted tokens, or "sum".
         batch_tokens: padded tokens per forward pass; 4096 on a CPU, more on a GPU with its memory.
         max_length: tokens per window, the model's context by default; longer texts are cut into windows that overlap
@@ -122,7 +122,9 @@ def tokens_of_fit(
 ) -> int:
     """What `fit_query`'s progress adds up to: predicted tokens over all its passes."""
     items = {task: _items(task, given, "sum") for task, given in validation.items()}
-    of_tasks = [item for of_pool in _pooled(items, pool or {task: {task: 1.0} for task in items}).values() for item in of_pool]
+    of_tasks = [
+        item for of_pool in _pooled(items, pool or {task: {task: 1.0} for task in items}).values() for item in of_pool
+    ]
     documents = [plain_document(ids, "sum", f"reference document {i}") for i, ids in enumerate(reference)]
     return _counted(of_tasks) + curvature_named(curvature).passes * _counted(documents)
 

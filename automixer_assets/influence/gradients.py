@@ -49,7 +49,7 @@ class GradientSink(Protocol):
         ...
 
     def linear(self, layer: str, batch: Batch, left: Tensor, right: Tensor) -> None:
-        """One linear layer: left [N, rows] and right [N, columns]; a window's gradient is left^T right over its rows."""
+        """One linear layer, left [N, rows], right [N, columns]: a window's gradient is left^T right over its rows."""
         ...
 
 

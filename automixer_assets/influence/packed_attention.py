@@ -137,9 +137,7 @@ def _by_window(query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int]
     return torch.cat(outputs)[None]
 
 
-def _varlen(
-    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scaling: float | None
-) -> Tensor:
+def _varlen(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scaling: float | None) -> Tensor:
     import torch
     from torch.nn.attention.varlen import varlen_attn
 
@@ -150,5 +148,3 @@ def _varlen(
         q, k, v, ends, ends, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=len(k[0]) != len(q[0])
     )
     return found[None].to(query.dtype)  # pyright: ignore[reportAttributeAccessIssue]
-
-

@@ -124,7 +124,8 @@ class InfluenceQuery:
         tensors = load_file(folder / TENSORS)
         return InfluenceQuery(
             directions=tuple(
-                Direction(d["name"], d["curvature"], d["lambda"], d["v_norm"], d["weights"]) for d in sidecar["directions"]
+                Direction(d["name"], d["curvature"], d["lambda"], d["v_norm"], d["weights"])
+                for d in sidecar["directions"]
             ),
             loss=sidecar["loss"],
             tied=sidecar["tied"],

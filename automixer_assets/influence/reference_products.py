@@ -153,9 +153,7 @@ class WeightedSum:
 
     @staticmethod
     def empty(model: LanguageModel, layers: Sequence[str], weights: Mapping[str, Tensor]) -> WeightedSum:
-        total = {
-            layer: model.head.new_zeros(weights[layer].shape[1], *model.shape(layer)) for layer in layers
-        }
+        total = {layer: model.head.new_zeros(weights[layer].shape[1], *model.shape(layer)) for layer in layers}
         return WeightedSum(model, {layer: weights[layer].to(total[layer]) for layer in layers}, total)
 
     def of_batch(self, batch: Batch) -> WeightedSum:

@@ -13,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
-from automixer_assets.influence import InfluenceQuery, contraction, fit_query, gradients, merge_queries, reference_products, score_documents
+from automixer_assets.influence import (
+    InfluenceQuery,
+    contraction,
+    fit_query,
+    gradients,
+    merge_queries,
+    reference_products,
+    score_documents,
+)
 from automixer_assets.influence.batches import (
     Span,
     Window,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, BloomConfig, GPTNeoConfig, MistralConfig, PreTrainedModel
 
-from automixer_assets.influence import Backend, PassOptions, fit_query
+from automixer_assets.influence import Backend, PassOptions, fit_query, score_documents
 from automixer_assets.influence.batches import padding_share, plain_document, plan_by_length
 from automixer_assets.influence.language_model import opened
 from automixer_assets.influence.packed_attention import UnknownAttention, attend, packed_arguments
 from automixer_assets.influence.score import compute_scores
 from automixer_assets_tests.influence import tiny
-from automixer_assets_tests.influence.test_agreement import MODELS, assert_close
+from automixer_assets_tests.influence.test_agreement import MODELS, assert_close, influence
 
 
 def mistral(sliding_window: int | None) -> PreTrainedModel:
@@ -84,9 +86,7 @@ def test_packed_and_padded_batches_score_alike(name: str, layers: tuple[str, ...
 
 
 @settings(deadline=None, max_examples=30)
-@given(
-    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=6), heads=st.sampled_from([(4, 4), (4, 2), (4, 1)])
-)
+@given(lengths=st.lists(st.integers(1, 6), min_size=1, max_size=6), heads=st.sampled_from([(4, 4), (4, 2), (4, 1)]))
 def test_packed_attention_is_causal_attention_within_each_window(lengths: list[int], heads: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(sum(lengths))
     q, k, v = (
@@ -131,3 +131,60 @@ def test_the_share_of_padding_is_what_padded_rows_waste() -> None:
     assert [[window.n_inputs for window in batch] for batch in plan] == [[8, 6], [4, 4]]
     assert padding_share(plan) == pytest.approx(2 / 24)
     assert padding_share([]) == 0.0
+
+
+def _varlen_attn(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_q: torch.Tensor,
+    cu_seq_k: torch.Tensor,
+    max_q: int,
+    max_k: int,
+    *,
+    scale: float | None,
+    window_size: tuple[int, int],
+    enable_gqa: bool,
+) -> torch.Tensor:
+    """What torch documents of `varlen_attn`, without a GPU: [N, H, c] tensors, (-1, 0) is causal."""
+    assert window_size == (-1, 0) and torch.equal(cu_seq_q, cu_seq_k) and query.dtype == torch.bfloat16
+    ends = cu_seq_q.tolist()
+    assert cu_seq_q.dtype == torch.int32 and max_q == max_k == max(b - a for a, b in pairwise(ends))
+    outputs = []
+    for start, stop in pairwise(ends):
+        q, k, v = (tensor[start:stop].transpose(0, 1)[None] for tensor in (query, key, value))
+        outputs.append(
+            torch.nn.functional.scaled_dot_product_attention(
+                q, k, v, is_causal=True, scale=scale, enable_gqa=enable_gqa
+            )[0].transpose(0, 1)
+        )
+    return torch.cat(outputs)
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_the_gpu_s_kernel_gets_the_same_windows(kv_heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    varlen = pytest.importorskip("torch.nn.attention.varlen", reason="torch before 2.10")
+    sent = {"scale": 0.3, "window_size": (-1, 0), "enable_gqa": True}
+    inspect.signature(varlen.varlen_attn).bind(0, 0, 0, 0, 0, 1, 1, **sent)  # torch still takes what is sent
+    monkeypatch.setattr(varlen, "varlen_attn", _varlen_attn)
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, n, 12, 8, generator=generator).bfloat16() for n in (4, kv_heads, kv_heads))
+    lengths = [5, 4, 3]
+    positions = torch.tensor([[i for length in lengths for i in range(length)]])
+    found, expected = (
+        attend(torch.nn.Identity(), q, k, v, None, 0.3, **packed_arguments(lengths, positions, varlen=varlen_too))[0]
+        for varlen_too in (True, False)
+    )
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("dtype", "attention", "agreement"), [(None, "windows", 1e-4), ("bfloat16", "varlen", 0.05)])
+def test_a_gpu_scores_as_a_cpu_does(dtype: str | None, attention: str, agreement: float) -> None:
+    model = tiny.llama(kv_heads=2).float()
+    query = fit_query(model, tiny.tasks(), tiny.reference())
+    expected = influence(score_documents(model, tiny.corpus(), query), query)
+    with opened(model.cuda(), Backend(dtype=dtype)) as parts:
+        assert parts.attention == attention
+    on_gpu = fit_query(model, tiny.tasks(), tiny.reference(), dtype=dtype)
+    assert_close(influence(score_documents(model, tiny.corpus(), on_gpu, dtype=dtype), on_gpu), expected, agreement)
