@@ -41,7 +41,8 @@ def gpu(options: argparse.Namespace) -> None:
 
 
 def _measured(size: str, peak: float | None) -> list[str]:
-    model = build_model(PRESETS[size], VOCABULARY, CONTEXT, seed=0).to("cuda", torch.bfloat16)
+    model = build_model(PRESETS[size], VOCABULARY, CONTEXT, seed=0).bfloat16()
+    torch.nn.Module.to(model, "cuda")
     lengths = web_lengths(TOKENS)
     documents = documents_of(lengths, VOCABULARY)
     query = fit_query(model, validation_of(1, VOCABULARY), [], curvature="identity")

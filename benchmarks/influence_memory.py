@@ -59,7 +59,9 @@ def main() -> None:
 
 def _per_document(model: PreTrainedModel, documents: list[np.ndarray], query: InfluenceQuery, size: int) -> None:
     """A batch's gradients side by side, [B, V, d] per layer, then their products with the query."""
-    matrices = {"embedding": model.get_input_embeddings().weight, "head": model.get_output_embeddings().weight}
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    assert head is not None
+    matrices = {"embedding": embedding.weight, "head": head.weight}
     for parameter in model.parameters():
         parameter.requires_grad_(any(parameter is matrix for matrix in matrices.values()))
     for start in range(0, len(documents), size):

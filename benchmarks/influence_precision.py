@@ -82,4 +82,5 @@ def _tasks(documents: list[tuple[Document, list[int]]]) -> dict[str, list[tuple[
 
 def _spearman(first: np.ndarray, second: np.ndarray) -> float:
     ranks = np.stack([first, second]).argsort(axis=1).argsort(axis=1)  # [2, n]
-    return float(np.corrcoef(ranks)[0, 1])
+    (_, correlation), _ = np.corrcoef(ranks).tolist()
+    return correlation

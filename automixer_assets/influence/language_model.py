@@ -201,7 +201,7 @@ def _compiled(parts: LanguageModel) -> LanguageModel:
 
 
 def _attention(model: PreTrainedModel, parts: LanguageModel) -> Attention:
-    """Packed where the model can, which two short windows show: alone and in one row they must come out alike."""
+    """Packed where the model can, which three short windows show: alone and in one row they must come out alike."""
     varlen = parts.half is not None and has_varlen(parts.device)
     if parts.backend.packed is False or not can_pack(model) or (parts.backend.compile and not varlen):
         return "padded"  # a compiled body would be traced anew for every batch of window lengths

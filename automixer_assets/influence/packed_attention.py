@@ -78,7 +78,7 @@ def packing(model: PreTrainedModel) -> Iterator[None]:
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, attend)
-    own = model.config._attn_implementation
+    own = model.config._attn_implementation or "eager"
     model.set_attn_implementation(NAME)
     try:
         yield
@@ -144,7 +144,7 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: in
     device = query.device.type
     half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
     q, k, v = (tensor[0].transpose(0, 1).to(half) for tensor in (query, key, value))  # [N, H or G, c]
-    found = varlen_attn(
+    found: Any = varlen_attn(
         q, k, v, ends, ends, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=len(k[0]) != len(q[0])
     )
-    return found[None].to(query.dtype)  # pyright: ignore[reportAttributeAccessIssue]
+    return found[None].to(query.dtype)

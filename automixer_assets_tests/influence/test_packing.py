@@ -23,8 +23,15 @@ from automixer_assets_tests.influence.test_agreement import MODELS, assert_close
 
 
 def mistral(sliding_window: int | None) -> PreTrainedModel:
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = MistralConfig(vocab_size=41, num_key_value_heads=2, sliding_window=sliding_window, **sizes)
+    config = MistralConfig(
+        vocab_size=41,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        sliding_window=sliding_window,
+    )
     return AutoModelForCausalLM.from_config(config)
 
 
@@ -184,7 +191,8 @@ def test_a_gpu_scores_as_a_cpu_does(dtype: str | None, attention: str, agreement
     model = tiny.llama(kv_heads=2).float()
     query = fit_query(model, tiny.tasks(), tiny.reference())
     expected = influence(score_documents(model, tiny.corpus(), query), query)
-    with opened(model.cuda(), Backend(dtype=dtype)) as parts:
+    torch.nn.Module.cuda(model)
+    with opened(model, Backend(dtype=dtype)) as parts:
         assert parts.attention == attention
     on_gpu = fit_query(model, tiny.tasks(), tiny.reference(), dtype=dtype)
     assert_close(influence(score_documents(model, tiny.corpus(), on_gpu, dtype=dtype), on_gpu), expected, agreement)
