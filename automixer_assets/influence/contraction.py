@@ -35,8 +35,9 @@ def inner_products(directions: Tensor, left: Tensor, right: Tensor, spans: Seque
         products = torch.stack([((left @ matrix) * right).sum(1) for matrix in directions], dim=1)  # [n, m]
         return sum_by_window(products, [span.stop - span.start for span in spans])
     dots = left.new_zeros(len(spans), len(directions))  # [P, m]
-    for start, stop, block in gradient_blocks(left, right, spans):
-        dots.addmm_(block.flatten(1), directions[:, start:stop].flatten(1).T)
+    flat = directions.flatten(1)  # [m, rows x columns]
+    for part, block in gradient_blocks(left, right, spans):
+        dots.addmm_(block, flat[:, part].T)
     return dots
 
 
@@ -48,15 +49,13 @@ def by_token(n_directions: int, n_tokens: int, n_spans: int) -> bool:
     return (n_directions - 1) * n_tokens <= SPAN_TOKENS * n_spans
 
 
-def gradient_blocks(
-    left: Tensor, right: Tensor, spans: Sequence[Span], beside: int = 0
-) -> Iterator[tuple[int, int, Tensor]]:
-    """(start, stop, block [P, stop - start, columns]): rows start to stop of every span's gradient, all rows in turn.
+def gradient_blocks(left: Tensor, right: Tensor, spans: Sequence[Span]) -> Iterator[tuple[slice, Tensor]]:
+    """(part, block [P, size]): that part of every span's flattened gradient [P, rows x columns], all parts in turn.
 
-    The block is overwritten by the next one; `beside` matrices of the caller's of as many rows count towards its size.
+    The block is overwritten by the next one.
     """
     rows, columns = left.shape[1], right.shape[1]
-    size = max(1, min(rows, buffer_elements(left.device, BLOCK_ELEMENTS) // ((len(spans) + beside) * columns)))
+    size = max(1, min(rows, buffer_elements(left.device, BLOCK_ELEMENTS) // (len(spans) * columns)))
     buffer = left.new_empty(len(spans), size, columns)
     for start in range(0, rows, size):
         stop = min(start + size, rows)
@@ -64,7 +63,7 @@ def gradient_blocks(
         for index, span in enumerate(spans):
             tokens = slice(span.start, span.stop)
             block[index].addmm_(left[tokens, start:stop].T, right[tokens], beta=0)
-        yield start, stop, block
+        yield slice(start * columns, stop * columns), block.flatten(1)
 
 
 def sum_by_window(values: Tensor, lengths: Sequence[int]) -> Tensor:

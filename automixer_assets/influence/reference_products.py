@@ -187,8 +187,9 @@ class WeightedSum:
                 matrix.addmm_(left.T, right * weights[:, k, None])
             return
         weights = self.weights[layer][[self.windows[span.window] for span in spans]]  # [P, m]
-        for start, stop, block in gradient_blocks(left, right, spans, beside=len(total)):
-            total[:, start:stop] += (weights.T @ block.flatten(1)).view(len(total), stop - start, -1)
+        flat = total.view(len(total), -1)  # [m, rows x columns]
+        for part, block in gradient_blocks(left, right, spans):
+            flat[:, part].addmm_(weights.T, block)
 
     def _of_tokens(self, layer: str, spans: Sequence[Span]) -> Tensor:
         """Each token's document's weights, [n, m]."""
@@ -224,8 +225,8 @@ def _products(directions: Tensor, left: Tensor, right: Tensor, spans: Sequence[S
         ]
         return torch.stack(norms), inner_products(directions, left, right, spans)
     squared, dots = left.new_zeros(len(spans)), left.new_zeros(len(spans), len(directions))
-    for start, stop, block in gradient_blocks(left, right, spans):
-        flat = block.flatten(1)  # [P, rows x columns]
-        squared += torch.linalg.vecdot(flat, flat)
-        dots.addmm_(flat, directions[:, start:stop].flatten(1).T)
+    flat = directions.flatten(1)  # [m, rows x columns]
+    for part, block in gradient_blocks(left, right, spans):
+        squared += torch.linalg.vecdot(block, block)
+        dots.addmm_(block, flat[:, part].T)
     return squared, dots
