@@ -28,7 +28,7 @@ def precision(options: argparse.Namespace) -> None:
     The model is the 5M body, trained for 100 steps of 16 micro-world documents; compiling takes a minute or two and is
     not counted.
     """
-    documents = snapshot_documents(build_world(0, 48), "benchmark", BATCH * STEPS + SCORED + 64)
+    documents = snapshot_documents(build_world(0, 48), "benchmark-1", BATCH * STEPS + SCORED + 64)
     tokens = _tokens([document.text for document in documents])
     model = _trained(tokens[: BATCH * STEPS])
     held_out = list(zip(documents, tokens, strict=True))[BATCH * STEPS :]
