@@ -61,14 +61,51 @@ class Span:
 
 @dataclass(frozen=True)
 class Batch:
-    """B windows, padded on the right to T inputs; `rows` names the N predicted tokens in window order."""
+    """W windows with N inputs together, of which P predict a counted token.
 
-    documents: list[int]  # [B] document of each window
-    inputs: torch.Tensor  # [B, T] token ids
-    rows: torch.Tensor  # [N] flat positions (window * T + position) whose next token counts
-    targets: torch.Tensor  # [N] the next token there
-    weights: torch.Tensor  # [N] weight of its cross-entropy in the document's loss
-    row_counts: list[int]  # [B] predicted tokens of each window; they sum to N
+    The body sees them as one packed row (B = 1, T = N, no padding) or as one row each, padded on the right (B = W).
+    """
+
+    documents: list[int]  # [W] document of each window
+    lengths: list[int]  # [W] inputs of each window; they sum to N
+    ids: torch.Tensor  # [N] input ids, window after window
+    inputs: torch.Tensor  # [B, T] the same as the body takes them
+    positions: torch.Tensor | None  # [1, N] position of each input in its window where packed, else None
+    places: torch.Tensor | None  # [N] flat position of each input in `inputs`; None: in order, without padding
+    rows: torch.Tensor | None  # [P] which inputs predict a counted token; None: all
+    targets: torch.Tensor  # [P] the token they predict
+    weights: torch.Tensor  # [P] weight of its cross-entropy in the document's loss
+    row_counts: list[int]  # [W] predicted tokens of each window; they sum to P
+
+    def spans(self) -> list[Span]:
+        """The inputs of each window, as spans of N rows."""
+        ends = np.cumsum(self.lengths).tolist()
+        return [Span(i, end - length, end) for i, (length, end) in enumerate(zip(self.lengths, ends, strict=True))]
+
+    def of_inputs(self, padded: torch.Tensor) -> torch.Tensor:
+        """What the body gave, [B, T, c], without its padding: [N, c], window after window."""
+        flat = padded.flatten(0, 1)
+        return flat if self.places is None else flat[self.places]
+
+    def as_inputs(self, flat: torch.Tensor) -> torch.Tensor:
+        """The inverse of `of_inputs`: [N, c] to [B, T, c], zero at padding."""
+        if self.places is None:
+            return flat.view(*self.inputs.shape, -1)
+        padded = flat.new_zeros(self.inputs.numel(), flat.shape[1])
+        padded[self.places] = flat
+        return padded.view(*self.inputs.shape, -1)
+
+    def of_rows(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Of [N, c] the inputs that predict a counted token: [P, c]."""
+        return inputs if self.rows is None else inputs[self.rows]
+
+    def from_rows(self, rows: torch.Tensor) -> torch.Tensor:
+        """The inverse of `of_rows`: [P, c] to [N, c], zero where nothing is predicted."""
+        if self.rows is None:
+            return rows
+        inputs = rows.new_zeros(len(self.ids), rows.shape[1])
+        inputs[self.rows] = rows
+        return inputs
 
 
 def plain_document(tokens: TokenIds, loss: Loss, where: str) -> Document:
@@ -127,65 +164,97 @@ def windows_of(index: int, n_tokens: int, max_length: int) -> list[Window]:
     return [Window(index, start, min(start + max_length, n_tokens)) for start in starts]
 
 
-def plan_by_length(documents: Sequence[Document], max_length: int, batch_tokens: int) -> list[list[Window]]:
-    """Windows of all documents, longest first so that a lack of memory shows at once; at most `batch_tokens` padded."""
+def plan_by_length(
+    documents: Sequence[Document], max_length: int, batch_tokens: int, packed: bool
+) -> list[list[Window]]:
+    """Windows of all documents, longest first so that a lack of memory shows at once; at most `batch_tokens` inputs.
+
+    Padding counts as inputs; a packed batch has none.
+    """
     windows = [w for i, document in enumerate(documents) for w in windows_of(i, len(document.tokens), max_length)]
     windows.sort(key=lambda window: -window.n_inputs)  # stable: ties stay in document order
-    return _cut(windows, batch_tokens, max_windows=None)
+    return _cut(windows, batch_tokens, packed)
 
 
 def plan_by_document(
-    documents: Sequence[Document], max_length: int, batch_tokens: int, max_windows: int
+    documents: Sequence[Document], max_length: int, batch_tokens: int, packed: bool
 ) -> list[list[Window]]:
-    """As `plan_by_length`, but a document's windows follow one another, and a batch has at most `max_windows`.
-
-    For passes that hold gradients of whole documents: few are open at a time.
-    """
+    """As `plan_by_length`, but a document's windows follow one another, so that one document is open at a time."""
     per_document = [windows_of(i, len(document.tokens), max_length) for i, document in enumerate(documents)]
     per_document.sort(key=lambda windows: -sum(window.n_inputs for window in windows))
-    return _cut([window for windows in per_document for window in windows], batch_tokens, max_windows)
+    return _cut([window for windows in per_document for window in windows], batch_tokens, packed)
 
 
-def _cut(windows: list[Window], batch_tokens: int, max_windows: int | None) -> list[list[Window]]:
+def padding_share(plan: Sequence[Sequence[Window]]) -> float:
+    """Share of the inputs of padded batches that is padding."""
+    used = sum(window.n_inputs for batch in plan for window in batch)
+    run = sum(len(batch) * max(window.n_inputs for window in batch) for batch in plan)
+    return 1 - used / run if run else 0.0
+
+
+def _cut(windows: list[Window], batch_tokens: int, packed: bool) -> list[list[Window]]:
     batches: list[list[Window]] = []
-    widest = 0
+    widest = total = 0
     for window in windows:
-        widest = max(widest, window.n_inputs)
+        widest, total = max(widest, window.n_inputs), total + window.n_inputs
         size = len(batches[-1]) + 1 if batches else 0
-        if size == 0 or widest * size > batch_tokens or (max_windows is not None and size > max_windows):
+        if size == 0 or (total if packed else widest * size) > batch_tokens:
             batches.append([])
-            widest = window.n_inputs
+            widest = total = window.n_inputs
         batches[-1].append(window)
     return batches
 
 
 def build_batch(
-    windows: list[Window], documents: Sequence[Document], *, dtype: torch.dtype, device: torch.device
+    windows: list[Window], documents: Sequence[Document], *, packed: bool, dtype: torch.dtype, device: torch.device
 ) -> Batch:
-    """Tensors of one batch; weights in `dtype`."""
+    """Tensors of one batch, packed or padded; weights in `dtype`."""
     import torch
 
-    width = max(window.n_inputs for window in windows)
-    inputs = np.empty((len(windows), width), dtype=np.int64)  # [B, T]
-    rows, targets, weights = [], [], []
-    for index, window in enumerate(windows):
-        document = documents[window.document]
-        tokens = document.tokens[window.start : window.stop].astype(np.int64)
-        # Padding repeats the window's own last token: a broken embedding of some fixed padding id would otherwise
-        # turn into 0 x NaN in rows that have nothing to do with it.
-        inputs[index, : window.n_inputs], inputs[index, window.n_inputs :] = tokens[:-1], tokens[-1]
-        positions = _counted_positions(document, window)
-        rows.append(index * width + positions)
-        targets.append(tokens[1:][positions])
-        weights.append(np.full(len(positions), document.token_weight))
+    lengths = [window.n_inputs for window in windows]
+    tokens = [documents[w.document].tokens[w.start : w.stop].astype(np.int64) for w in windows]  # W of [n + 1]
+    counted = [_counted_positions(documents[window.document], window) for window in windows]
+    weights = [
+        np.full(len(of_window), documents[window.document].token_weight)
+        for window, of_window in zip(windows, counted, strict=True)
+    ]
+    starts = np.cumsum([0, *lengths])[:-1]  # [W]
+    inputs, positions, places = _laid_out([ids[:-1] for ids in tokens], packed)
+
+    def tensor(array: np.ndarray | None, dtype: torch.dtype = torch.int64) -> torch.Tensor | None:
+        return None if array is None else torch.from_numpy(array).to(device=device, dtype=dtype)
+
+    def joined(parts: Sequence[np.ndarray], dtype: torch.dtype = torch.int64) -> torch.Tensor:
+        return torch.from_numpy(np.concatenate(parts)).to(device=device, dtype=dtype)
+
+    every = sum(map(len, counted)) == sum(lengths)
     return Batch(
         documents=[window.document for window in windows],
+        lengths=lengths,
+        ids=joined([ids[:-1] for ids in tokens]),
         inputs=torch.from_numpy(inputs).to(device),
-        rows=torch.from_numpy(np.concatenate(rows)).to(device),
-        targets=torch.from_numpy(np.concatenate(targets)).to(device),
-        weights=torch.from_numpy(np.concatenate(weights)).to(device=device, dtype=dtype),
-        row_counts=[len(positions) for positions in rows],
+        positions=tensor(positions),
+        places=tensor(places),
+        rows=None if every else joined([start + of for start, of in zip(starts, counted, strict=True)]),
+        targets=joined([ids[1:][of_window] for ids, of_window in zip(tokens, counted, strict=True)]),
+        weights=joined(weights, dtype),
+        row_counts=[len(of_window) for of_window in counted],
     )
+
+
+def _laid_out(ids: list[np.ndarray], packed: bool) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """`Batch.inputs`, `positions` and `places` of windows of input ids."""
+    if packed:
+        return np.concatenate(ids)[None], np.concatenate([np.arange(len(window)) for window in ids])[None], None
+    width = max(map(len, ids))
+    inputs = np.empty((len(ids), width), dtype=np.int64)  # [W, T]
+    for index, window in enumerate(ids):
+        # Padding repeats the window's own last token: a broken embedding of some fixed padding id would otherwise
+        # turn into 0 x NaN in rows that have nothing to do with it.
+        inputs[index, : len(window)], inputs[index, len(window) :] = window, window[-1]
+    if all(len(window) == width for window in ids):
+        return inputs, None, None
+    return inputs, None, np.concatenate([index * width + np.arange(len(window)) for index, window in enumerate(ids)])
 
 
 def spans_in_chunks(row_counts: Sequence[int], max_rows: int) -> Iterator[list[Span]]:

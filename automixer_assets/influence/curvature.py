@@ -1,14 +1,14 @@
 """Curvatures: how a validation gradient v becomes the direction r that documents are scored against.
 
 What belongs here: one function per curvature, from (v, reference sample) to r, and the registry `CURVATURES`.
-What does not: how gradients and factors are formed (see `reference_gradients.py`, `kronecker.py`). A new curvature is
+What does not: how gradients and factors are formed (see `reference_products.py`, `kronecker.py`). A new curvature is
 one more function in the registry; scoring does not change, for it only ever sees r.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,20 +24,6 @@ if TYPE_CHECKING:
 DAMPING = 0.1
 """Damping as a share of the mean curvature: of the mean squared gradient entry for datainf, where it is the paper's
 (section 4), of the mean eigenvalue for kfac, where .01 to .1 was measured best."""
-
-
-class LayerGradient(Protocol):
-    """One document's gradient of one matrix, dense or by rows."""
-
-    def squared_norm(self) -> float: ...
-
-    def dots(self, directions: Tensor) -> Tensor:
-        """Inner products [m] with directions [m, V, d]."""
-        ...
-
-    def add_to(self, directions: Tensor, weights: Tensor) -> None:
-        """Add weights[k] x gradient to directions[k], in place."""
-        ...
 
 
 class ReferenceGradients(Protocol):
@@ -57,8 +43,15 @@ class ReferenceGradients(Protocol):
         """What to do about numbers that are not finite."""
         ...
 
-    def gradients(self) -> Iterable[tuple[int, Mapping[str, LayerGradient]]]:
-        """(index, gradient per layer) of every document with a predicted token."""
+    def products(self, directions: Directions) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """Squared norm [n] of every document's gradient, and its inner products [n, m] with the directions, by layer.
+
+        Both float64; zero for a document without a predicted token.
+        """
+        ...
+
+    def weighted_sum(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Layer -> sum over documents i of weights[i, k] x gradient, [m, V, d]; weights [n, m] by layer."""
         ...
 
     def factors(self) -> Mapping[str, Sequence[KroneckerFactor]]:
@@ -100,26 +93,18 @@ def datainf(v: Directions, reference: ReferenceGradients, share: float) -> Curve
     Raises:
         AutomixerError: no reference document, or all their gradients vanish.
     """
-    import torch
-
     n = reference.n_documents
     if n == 0:
         raise AutomixerError(
             "the reference sample is empty, but curvature 'datainf' needs at least 1 document of 2 tokens, "
             "since lambda is a mean over its gradients: give reference documents"
         )
-    squared = {layer: torch.zeros(n, dtype=torch.float64) for layer in v}  # [n]
-    dots = {layer: torch.zeros(n, len(v[layer]), dtype=torch.float64) for layer in v}  # [n, m]
-    for index, gradient in reference.gradients():
-        for layer in v:
-            squared[layer][index] = _finite(gradient[layer].squared_norm(), index, reference)
-            dots[layer][index] = gradient[layer].dots(v[layer]).to("cpu", torch.float64)
+    squared, dots = reference.products(v)  # layer -> [n], [n, m]
+    for layer in v:
+        _require_finite(squared[layer], reference)
     damping = {layer: _damping(layer, squared[layer], v[layer][0].numel(), share) for layer in v}
     shares = {layer: dots[layer] / (damping[layer] + squared[layer])[:, None] / n for layer in v}  # c / n, [n, m]
-    r = {layer: torch.zeros_like(v[layer]) for layer in v}  # mean of c_li g_li first, [m, V, d]
-    for index, gradient in reference.gradients():
-        for layer in v:
-            gradient[layer].add_to(r[layer], shares[layer][index].to(v[layer]))
+    r = reference.weighted_sum(shares)  # mean of c_li g_li, [m, V, d]
     for layer in v:
         r[layer].neg_().add_(v[layer]).div_(damping[layer])
     return Curved(r=r, damping=damping)
@@ -160,12 +145,13 @@ def _require_tokens(n_tokens: int, width: int) -> None:
         )
 
 
-def _finite(squared_norm: float, index: int, reference: ReferenceGradients) -> float:
-    if not math.isfinite(squared_norm):
+def _require_finite(squared_norms: Tensor, reference: ReferenceGradients) -> None:
+    bad = (~squared_norms.isfinite()).nonzero()  # [k, 1]
+    if len(bad):
         raise AutomixerError(
-            f"reference document {index} has a non-finite gradient: {reference.remedy()}, or leave the document out"
+            f"reference document {int(bad[0])} has a non-finite gradient: {reference.remedy()}, "
+            "or leave the document out"
         )
-    return squared_norm
 
 
 def _damping(layer: str, squared_norms: Tensor, n_parameters: int, share: float) -> float:

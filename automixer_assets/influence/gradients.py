@@ -24,8 +24,9 @@ from automixer_assets.influence.memory import buffer_elements
 if TYPE_CHECKING:
     from torch import Tensor
 
-CHUNK_ELEMENTS, CHUNK_ROWS = 2**22, 256
-"""Logits held at a time (tokens x vocabulary): 16 MiB in float32, but never fewer tokens than make a matrix product."""
+CHUNK_ELEMENTS, CHUNK_ROWS = 2**22, 1024
+"""Logits held at a time (tokens x vocabulary): 16 MiB in float32, but never fewer tokens than pay for reading every
+direction once."""
 
 
 class GradientSink(Protocol):
@@ -44,11 +45,11 @@ class GradientSink(Protocol):
         ...
 
     def embedding(self, batch: Batch, gradients: Tensor) -> None:
-        """Gradients [B, T, d] at the input embeddings; zero at padding."""
+        """Gradients [N, d] at the embeddings of the N inputs, window after window."""
         ...
 
     def linear(self, layer: str, batch: Batch, left: Tensor, right: Tensor) -> None:
-        """One linear layer: window b's gradient is left[b]^T right[b], of [B, T, rows] and [B, T, columns]."""
+        """One linear layer, left [N, rows], right [N, columns]: a window's gradient is left^T right over its rows."""
         ...
 
 
@@ -56,24 +57,24 @@ def differentiate(model: LanguageModel, batch: Batch, sink: GradientSink, draws:
     """Run one batch and hand its gradients to `sink`.
 
     Args:
-        draws: uniform numbers [N]; with them every target is drawn from the model's own softmax instead of the text.
+        draws: uniform numbers [P]; with them every target is drawn from the model's own softmax instead of the text.
 
     Returns:
-        Cross-entropy of every predicted token, [N], unweighted, in the compute dtype.
+        Cross-entropy of every predicted token, [P], unweighted, in the compute dtype.
     """
     import torch
 
     names = sink.wanted_linears()
     backward = sink.wants_embedding() or bool(names)
-    embeds = model.embed(batch.inputs).detach().requires_grad_(sink.wants_embedding())  # [B, T, d]
+    embeds = model.embed(batch).detach().requires_grad_(sink.wants_embedding())  # [B, T, d]
     shape = batch.inputs.shape[0], batch.inputs.shape[1]
     with torch.set_grad_enabled(backward), recorded(model.linears, names, shape) as taps:
-        hidden = model.hidden(embeds)  # [B, T, d]
+        hidden = model.hidden(embeds, batch)  # [B, T, d]
     _refuse_idle(names, taps)
-    if len(batch.rows) == 0:  # every counted token of a masked item lies in another window
+    if len(batch.targets) == 0:  # every counted token of a masked item lies in another window
         return torch.zeros(0, dtype=model.compute_dtype, device=model.device)
-    flat = hidden.detach().flatten(0, 1)[batch.rows].to(model.compute_dtype)  # [N, d]
-    nll, pull = _output_layer(model, batch, flat, sink, draws)
+    predicting = batch.of_rows(batch.of_inputs(hidden.detach())).to(model.compute_dtype)  # [P, d]
+    nll, pull = _output_layer(model, batch, predicting, sink, draws)
     if backward:
         _through_body(model, batch, sink, embeds, hidden, pull, taps)
     return nll
@@ -88,59 +89,78 @@ def _through_body(
     pull: Tensor,
     taps: list[Tap],
 ) -> None:
-    """One backward from dL/dh [N, d] to the input embeddings and to the outputs of the recorded layers."""
+    """One backward from dL/dh [P, d] to the input embeddings and to the outputs of the recorded layers."""
     import torch
 
     scale = _scale(model, pull)
-    at_hidden = torch.zeros_like(hidden)  # [B, T, d]
-    at_hidden.view(-1, hidden.shape[-1])[batch.rows] = (pull if scale == 1 else pull * scale).to(hidden.dtype)
+    at_hidden = batch.as_inputs(batch.from_rows((pull if scale == 1 else pull * scale).to(hidden.dtype)))  # [B, T, d]
     sources = ([embeds] if sink.wants_embedding() else []) + [tap.output for tap in taps]
     found = [gradient.to(model.compute_dtype) for gradient in torch.autograd.grad(hidden, sources, at_hidden)]
     if scale != 1:
         found = [gradient / scale for gradient in found]
     if sink.wants_embedding():
-        gradients = found.pop(0)  # [B, T, d]
+        gradients = batch.of_inputs(found.pop(0))  # [N, d]
         if model.padding_id is not None:
-            gradients = gradients.masked_fill((batch.inputs == model.padding_id)[..., None], 0.0)
+            gradients = gradients.masked_fill((batch.ids == model.padding_id)[:, None], 0.0)
         sink.embedding(batch, gradients)
     for tap, delta in zip(taps, found, strict=True):  # [B, T, out]
-        sink.linear(tap.layer, batch, *tap.factors(delta, model.compute_dtype))
+        left, right = tap.factors(delta, model.compute_dtype)
+        sink.linear(tap.layer, batch, batch.of_inputs(left), batch.of_inputs(right))
 
 
 def _output_layer(
     model: LanguageModel, batch: Batch, hidden: Tensor, sink: GradientSink, draws: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy [N] and dL/dh [N, d] of hidden states [N, d]; dL/dW goes to the sink chunk by chunk."""
+    """Cross-entropy [P] and dL/dh [P, d] of hidden states [P, d]; dL/dW goes to the sink chunk by chunk."""
     import torch
 
-    nll, pull = hidden.new_empty(len(hidden)), torch.empty_like(hidden)  # [N], [N, d]
-    weights = batch.weights[:, None]  # [N, 1]
-    weighted = hidden * weights  # [N, d]
+    nll, pull = hidden.new_empty(len(hidden)), torch.empty_like(hidden)  # [P], [P, d]
+    weights = batch.weights[:, None]  # [P, 1]
+    weighted = hidden * weights  # [P, d]
     backward = sink.wants_embedding() or bool(sink.wanted_linears())
-    max_rows = max(CHUNK_ROWS, buffer_elements(model.device, CHUNK_ELEMENTS) // model.head.shape[0])
+    vocabulary = model.head.shape[0]
+    max_rows = max(CHUNK_ROWS, buffer_elements(model.device, CHUNK_ELEMENTS) // vocabulary)
+    # One buffer for all chunks: memory fresh from the system costs more to touch than a softmax.
+    buffer = hidden.new_empty(min(max_rows, len(hidden)), vocabulary)
     with torch.no_grad():
         for spans in spans_in_chunks(batch.row_counts, max_rows):
             chunk = slice(spans[0].start, spans[-1].stop)
-            log_p = torch.log_softmax(model.logits(hidden[chunk]), dim=-1)  # [n, V]
-            targets = batch.targets[chunk, None] if draws is None else drawn_labels(log_p, draws[chunk])  # [n, 1]
-            nll[chunk] = -log_p.gather(1, targets)[:, 0]
-            delta = log_p.exp_()
-            delta.scatter_add_(1, targets, delta.new_full(targets.shape, -1.0))
+            targets = batch.targets[chunk, None]  # [n, 1]
+            delta = model.logits(hidden[chunk], out=buffer[: chunk.stop - chunk.start])  # [n, V]
+            nll[chunk] = _softmax_less_target(delta, targets, None if draws is None else draws[chunk])
             if backward:
-                pull[chunk] = (delta @ model.head) * weights[chunk]
+                torch.mm(delta, model.head, out=pull[chunk]).mul_(weights[chunk])
             first = chunk.start
             sink.head(delta, weighted[chunk], [Span(s.window, s.start - first, s.stop - first) for s in spans])
     return nll, pull
 
 
-def drawn_labels(log_p: Tensor, draws: Tensor) -> Tensor:
-    """Labels [n, 1] from log-probabilities [n, V]: the first id whose cumulative probability exceeds the draw [n]."""
+def _softmax_less_target(logits: Tensor, targets: Tensor, draws: Tensor | None) -> Tensor:
+    """Turn logits [n, V] into softmax - onehot(target) in place; returns the cross-entropy [n].
+
+    With draws [n], the targets [n, 1] are drawn from the softmax instead.
+    """
     import torch
 
-    cumulative = log_p.exp().cumsum(-1)  # [n, V]
+    below = logits.amax(-1, keepdim=True) - logits.gather(1, targets)  # [n, 1]
+    p = torch.softmax(logits, -1, out=logits)
+    if draws is None:
+        nll = below - p.amax(-1, keepdim=True).log()  # from the logits: p(target) itself may be 0 to rounding
+    else:
+        targets = drawn_labels(p, draws)
+        nll = -p.gather(1, targets).log()
+    p.scatter_add_(1, targets, p.new_full(targets.shape, -1.0))
+    return nll[:, 0]
+
+
+def drawn_labels(p: Tensor, draws: Tensor) -> Tensor:
+    """Labels [n, 1] from probabilities [n, V]: the first id whose cumulative probability exceeds the draw [n]."""
+    import torch
+
+    cumulative = p.cumsum(-1)  # [n, V]
     draws = draws.clamp(max=1 - 2 * torch.finfo(draws.dtype).eps)  # one that rounds up to 1 would exceed every id
     labels = torch.searchsorted(cumulative, draws[:, None] * cumulative[:, -1:], right=True)  # [n, 1]
-    return labels.clamp_(max=log_p.shape[-1] - 1)  # NaN: the loss will say so
+    return labels.clamp_(max=p.shape[-1] - 1)  # NaN: the loss will say so
 
 
 def _scale(model: LanguageModel, pull: Tensor) -> float:

@@ -1,7 +1,7 @@
 """Kronecker factors of the curvature of the embedding and output matrices, and solving with them.
 
 What belongs here: the factors' moments over the reference sample, and (F + damping I)^-1 v. What does not: which
-documents, and how v comes about (see `reference_gradients.py`, `curvature.py`).
+documents, and how v comes about (see `reference_sample.py`, `curvature.py`).
 
 F is the Fisher matrix of one token's loss, with labels drawn from the model's own softmax (those of the text would
 give the empirical Fisher, which is no curvature). Both matrices have one row per vocabulary entry, so F falls into
@@ -108,9 +108,8 @@ class Moments:
         self.delta.add_(delta.square().sum(0))
 
     def embedding(self, batch: Batch, gradients: Tensor) -> None:
-        flat = gradients.flatten(0, 1)  # [B T, d]; zero at padding
-        self.gradients.add_(flat.T @ flat)
-        ids = batch.inputs.flatten()[batch.rows]  # [N]; every input of an unmasked text predicts something
+        self.gradients.add_(gradients.T @ gradients)
+        ids = batch.ids  # every input of an unmasked text predicts something
         if self.model.padding_id is not None:  # gets no gradient, so it has no curvature
             ids = ids[ids != self.model.padding_id]
         self.inputs.add_(ids.bincount(minlength=len(self.inputs)))

@@ -10,10 +10,18 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from automixer_assets.errors import AutomixerError
+from automixer_assets.influence.batches import Batch, Document, Window, build_batch, windows_of
 from automixer_assets.influence.linear_layers import chosen_linears, find_linears, last_block_prefix
+from automixer_assets.influence.packed_attention import (
+    UnknownAttention,
+    can_pack,
+    has_varlen,
+    packed_arguments,
+    packing,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -26,12 +34,18 @@ LAYERS = (EMBEDDING, HEAD)
 HALF_TYPES = ("bfloat16", "float16")
 
 
+Attention = Literal["padded", "windows", "varlen"]
+"""How the body attends: over rows padded on the right by its own attention, or over one packed row, either window by
+window or by torch's variable-length kernel."""
+
+
 @dataclass(frozen=True)
 class Backend:
     """How the body runs; the output layer and the losses never leave float32 (float64 for a float64 model)."""
 
     compile: bool = False  # torch.compile of the body, for any shape
     dtype: str | None = None  # "bfloat16" or "float16": matrix products of the body in it, weights untouched (autocast)
+    packed: bool | None = None  # windows in one row without padding; None: wherever the model can, False: never
 
     def __post_init__(self) -> None:
         if self.dtype is not None and self.dtype not in HALF_TYPES:
@@ -54,6 +68,12 @@ class LanguageModel:
     linears: Mapping[str, Any]  # module name -> linear module of the body
     last_block: str | None  # prefix of the last block's module names
     backend: Backend
+    attention: Attention = "padded"
+
+    @property
+    def packed(self) -> bool:
+        """Whether batches are one row without padding."""
+        return self.attention != "padded"
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -82,18 +102,27 @@ class LanguageModel:
             return "model's vocabulary"
         return "model's output matrix" if outputs < inputs else "model's embedding matrix"
 
-    def embed(self, ids: Tensor) -> Tensor:
-        """Input embeddings [B, T, d] of ids [B, T]."""
-        return self.embedding[ids]
+    def batch(self, windows: list[Window], documents: Sequence[Document]) -> Batch:
+        """Windows as tensors for this model: packed or padded, on its device, weights in its compute dtype."""
+        return build_batch(windows, documents, packed=self.packed, dtype=self.compute_dtype, device=self.device)
 
-    def hidden(self, embeds: Tensor) -> Tensor:
+    def embed(self, batch: Batch) -> Tensor:
+        """Input embeddings [B, T, d]."""
+        return self.embedding[batch.inputs]
+
+    def hidden(self, embeds: Tensor, batch: Batch, **others: Any) -> Tensor:
         """Final hidden states [B, T, d]. Causal attention, so right padding needs no mask."""
+        packed = dict(others)
+        if batch.positions is not None:
+            packed |= packed_arguments(batch.lengths, batch.positions, self.attention == "varlen")
         with self._precision():
-            return self.body(inputs_embeds=embeds, attention_mask=None, use_cache=False).last_hidden_state
+            return self.body(inputs_embeds=embeds, attention_mask=None, use_cache=False, **packed).last_hidden_state
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Logits [N, V] of hidden states [N, d], in the compute dtype."""
-        logits = hidden.to(self.compute_dtype) @ self.head.T
+    def logits(self, hidden: Tensor, out: Tensor | None = None) -> Tensor:
+        """Logits [n, V] of hidden states [n, d], in the compute dtype; written to `out` where given."""
+        import torch
+
+        logits = torch.mm(hidden.to(self.compute_dtype), self.head.T, out=out)
         return logits if self.bias is None else logits.add_(self.bias)
 
     def layers(self, wanted: Sequence[str]) -> tuple[str, ...]:
@@ -154,20 +183,52 @@ def opened(model: PreTrainedModel, backend: Backend | None = None) -> Iterator[L
     for parameter in trainable:
         parameter.requires_grad_(False)
     try:
-        parts = _parts(model)
+        parts = replace(_parts(model), backend=backend or Backend())
         _check_composition(model, parts)
-        yield _on_backend(parts, backend or Backend())
+        attention = _attention(model, parts)
+        with packing(model) if attention != "padded" else contextlib.nullcontext():
+            yield _compiled(replace(parts, attention=attention))
     finally:
         for parameter in trainable:
             parameter.requires_grad_(True)
         model.train(was_training)
 
 
-def _on_backend(parts: LanguageModel, backend: Backend) -> LanguageModel:
+def _compiled(parts: LanguageModel) -> LanguageModel:
     import torch
 
-    body = torch.compile(parts.body, dynamic=True) if backend.compile else parts.body
-    return replace(parts, body=body, backend=backend)
+    return replace(parts, body=torch.compile(parts.body, dynamic=True)) if parts.backend.compile else parts
+
+
+def _attention(model: PreTrainedModel, parts: LanguageModel) -> Attention:
+    """Packed where the model can, which three short windows show: alone and in one row they must come out alike."""
+    varlen = parts.half is not None and has_varlen(parts.device)
+    if parts.backend.packed is False or not can_pack(model) or (parts.backend.compile and not varlen):
+        return "padded"  # a compiled body would be traced anew for every batch of window lengths
+    packed = replace(parts, attention="varlen" if varlen else "windows")
+    return packed.attention if _packs(model, parts, packed) else "padded"
+
+
+def _packs(model: PreTrainedModel, parts: LanguageModel, packed: LanguageModel) -> bool:
+    """Every layer attends by `packed_attention.attend`, and three windows come out as they do alone."""
+    import numpy as np
+    import torch
+
+    sizes = [min(size, parts.vocabulary, parts.context or size) for size in (6, 4, 4)]
+    texts = [Document(np.arange(size)[:: 1 - 2 * (i % 2)], None, 1.0) for i, size in enumerate(sizes)]
+    windows = [windows_of(i, size, size)[0] for i, size in enumerate(sizes)]
+    attended: list[Any] = []
+    with torch.no_grad():
+        alone = [parts.batch([window], texts) for window in windows]
+        expected = torch.cat([parts.hidden(parts.embed(batch), batch)[0] for batch in alone]).float()  # [N, d]
+        row = packed.batch(windows, texts)
+        try:
+            with packing(model):
+                found = packed.hidden(packed.embed(row), row, attended=attended)[0].float()  # [N, d]
+        except (TypeError, UnknownAttention):
+            return False
+    every = len(attended) == getattr(model.config, "num_hidden_layers", None)
+    return every and torch.allclose(found, expected, rtol=0.0, atol=_tolerance(parts, expected), equal_nan=True)
 
 
 def _parts(model: PreTrainedModel) -> LanguageModel:
@@ -201,16 +262,22 @@ def _parts(model: PreTrainedModel) -> LanguageModel:
 
 def _check_composition(model: PreTrainedModel, parts: LanguageModel) -> None:
     """Scaled embeddings, capped logits and the like would give silently wrong gradients, so compare on a few tokens."""
+    import numpy as np
     import torch
 
-    ids = torch.arange(min(8, parts.vocabulary, parts.context or 8), device=parts.device)[None]  # [1, T]
+    size = min(9, parts.vocabulary, parts.context or 9)
+    batch = parts.batch([windows_of(0, size, size)[0]], [Document(np.arange(size), None, 1.0)])  # T = size - 1
+    plain = replace(parts, backend=Backend())
     with torch.no_grad():
-        expected = model(input_ids=ids, use_cache=False).logits[0].to(parts.compute_dtype)  # [T, V]
-        composed = parts.logits(parts.hidden(parts.embed(ids))[0])  # [T, V]
-    largest = float(expected.nan_to_num(0.0, 0.0, 0.0).abs().max())
-    tolerance = (5e-2 if parts.half else 1e-4) * max(1.0, largest)
-    if not torch.allclose(composed, expected, rtol=0.0, atol=tolerance, equal_nan=True):
+        expected = model(input_ids=batch.inputs, use_cache=False).logits[0].to(parts.compute_dtype)  # [T, V]
+        composed = parts.logits(plain.hidden(plain.embed(batch), batch)[0])  # [T, V]
+    if not torch.allclose(composed, expected, rtol=0.0, atol=_tolerance(plain, expected), equal_nan=True):
         raise AutomixerError(
             f"{type(model).__name__} transforms its embeddings or logits outside its two matrices, "
             "so their gradients cannot be formed from them: use an architecture such as Llama, GPT-2 or GPT-NeoX"
         )
+
+
+def _tolerance(parts: LanguageModel, expected: Tensor) -> float:
+    largest = float(expected.nan_to_num(0.0, 0.0, 0.0).abs().max())
+    return (5e-2 if parts.half else 1e-4) * max(1.0, largest)

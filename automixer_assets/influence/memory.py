@@ -5,7 +5,12 @@ Sizes decide which tokens meet in one batch or chunk, never what is computed: sc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import psutil
+
+from automixer_assets.errors import AutomixerError
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +33,25 @@ def batch_tokens_on(device: torch.device, wanted: int | None) -> int:
 def buffer_elements(device: torch.device, on_cpu: int) -> int:
     """Elements of one working buffer: `on_cpu`, or on a GPU a 64th of its memory in float32 where that is more."""
     return max(on_cpu, _gpu_memory(device) // (4 * BUFFER_SHARE))
+
+
+def require_memory(
+    device: torch.device, n_directions: int, shapes: Sequence[tuple[int, int]], dtype: torch.dtype
+) -> None:
+    """Raise AutomixerError, before any work, where v and r of so many directions of such matrices cannot be held."""
+    needed = 2 * n_directions * sum(rows * columns for rows, columns in shapes) * dtype.itemsize
+    free = _free_memory(device)
+    if needed > free:
+        raise AutomixerError(
+            f"{n_directions} directions need {needed / 2**30:.1f} GiB for v and r, but {device.type} has "
+            f"{free / 2**30:.1f} GiB free: pool tasks (pool={{name: {{task: weight}}}}), or fit some of them at a time"
+        )
+
+
+def _free_memory(device: torch.device) -> int:
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
 
 
 def _gpu_memory(device: torch.device) -> int:

@@ -18,7 +18,7 @@ from automixer_assets.errors import AutomixerError
 if TYPE_CHECKING:
     from torch import Tensor
 
-KERNEL_VERSION = "1"
+KERNEL_VERSION = "2"
 """Raised whenever the same inputs would score differently; part of every digest of a score."""
 
 TENSORS, SIDECAR = "query.safetensors", "query.json"
@@ -32,6 +32,7 @@ class Direction:
     curvature: str
     damping: Mapping[str, float]  # layer -> lambda_l; empty for a curvature without damping
     v_norm: Mapping[str, float]  # layer -> |v_l|
+    weights: Mapping[str, float]  # task -> weight in the sum that v is
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,13 @@ class InfluenceQuery:
             "tied": self.tied,
             "layers": list(self.layers),
             "directions": [
-                {"name": d.name, "curvature": d.curvature, "lambda": dict(d.damping), "v_norm": dict(d.v_norm)}
+                {
+                    "name": d.name,
+                    "curvature": d.curvature,
+                    "lambda": dict(d.damping),
+                    "v_norm": dict(d.v_norm),
+                    "weights": dict(d.weights),
+                }
                 for d in self.directions
             ],
         }
@@ -117,7 +124,8 @@ class InfluenceQuery:
         tensors = load_file(folder / TENSORS)
         return InfluenceQuery(
             directions=tuple(
-                Direction(d["name"], d["curvature"], d["lambda"], d["v_norm"]) for d in sidecar["directions"]
+                Direction(d["name"], d["curvature"], d["lambda"], d["v_norm"], d["weights"])
+                for d in sidecar["directions"]
             ),
             loss=sidecar["loss"],
             tied=sidecar["tied"],

@@ -64,6 +64,14 @@ def test_a_saved_query_loads_equal_and_scores_equal(
     sidecar = json.loads((tmp_path / "query" / "query.json").read_text())
     assert sidecar["kernel_version"] == KERNEL_VERSION
     assert sidecar["directions"][0]["name"] == "a_answers"
+    assert sidecar["directions"][0]["weights"] == {"answers": 1.0}
+
+
+def test_a_pool_s_weights_are_saved(model: PreTrainedModel, tmp_path: Path) -> None:
+    pool = {"all": {"answers": 0.25, "sequences": 0.75}}
+    fit_query(model, tiny.tasks(), tiny.reference(), pool=pool).save(tmp_path, model_digest="m", tokenizer_digest="t")
+    loaded = InfluenceQuery.load(tmp_path, model_digest="m", tokenizer_digest="t")
+    assert {direction.name: direction.weights for direction in loaded.directions} == pool
 
 
 @pytest.mark.parametrize(

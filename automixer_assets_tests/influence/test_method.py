@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,8 +13,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
-from automixer_assets.influence import InfluenceQuery, fit_query, gradients, merge_queries, score, score_documents
-from automixer_assets.influence.batches import Span, plain_document, plan_by_length, spans_in_chunks, windows_of
+from automixer_assets.influence import (
+    InfluenceQuery,
+    contraction,
+    fit_query,
+    gradients,
+    merge_queries,
+    reference_products,
+    score_documents,
+)
+from automixer_assets.influence.batches import (
+    Span,
+    Window,
+    plain_document,
+    plan_by_document,
+    plan_by_length,
+    spans_in_chunks,
+    windows_of,
+)
 from automixer_assets.influence.reference import slow_loss, slow_query
 from automixer_assets_tests.influence import tiny
 from automixer_assets_tests.influence.test_agreement import assert_close, influence
@@ -85,19 +103,27 @@ def test_scores_do_not_depend_on_batch_mates_size_or_order(
     assert_close(backwards, expected, 1e-12)
     monkeypatch.setattr(gradients, "CHUNK_ELEMENTS", 0)
     monkeypatch.setattr(gradients, "CHUNK_ROWS", 5)
-    monkeypatch.setattr(score, "BLOCK_ELEMENTS", 64)
+    monkeypatch.setattr(contraction, "BLOCK_ELEMENTS", 64)
     for batch_tokens in (1, 17, 60):
         found = influence(score_documents(model, corpus, query, batch_tokens=batch_tokens), query)
         assert_close(found, expected, 1e-12)
 
 
-def test_the_query_does_not_depend_on_its_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny.llama()
-    expected = fitted(model)
+@pytest.mark.parametrize("layers", [("embedding", "head"), ("head", "last_block")])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("span_tokens", [0, 50, 10_000])
+def test_the_query_does_not_depend_on_its_batches(
+    tied: bool, layers: tuple[str, ...], span_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Documents whole or cut by chunks and batches, by gradients in blocks, token by token, or by Gram matrices."""
+    model = tiny.llama(tied=tied)
+    expected = fit_query(model, tiny.tasks(), tiny.reference(), layers=layers)
     monkeypatch.setattr(gradients, "CHUNK_ELEMENTS", 0)
-    monkeypatch.setattr(gradients, "CHUNK_ROWS", 3)
-    monkeypatch.setattr("automixer_assets.influence.reference_gradients.OPEN_ELEMENTS", 1)
-    found = fit_query(model, tiny.tasks(), tiny.reference(), batch_tokens=13)
+    monkeypatch.setattr(gradients, "CHUNK_ROWS", 10)
+    monkeypatch.setattr(contraction, "BLOCK_ELEMENTS", 64)
+    for module in (contraction, reference_products):
+        monkeypatch.setattr(module, "SPAN_TOKENS", span_tokens)
+    found = fit_query(model, tiny.tasks(), tiny.reference(), layers=layers, batch_tokens=26)
     for layer in expected.layers:
         torch.testing.assert_close(found.r[layer], expected.r[layer], rtol=1e-10, atol=1e-10)
 
@@ -131,6 +157,19 @@ def test_a_pooled_task_scores_the_weighted_sum_of_its_parts() -> None:
     pooled = fit_query(model, {"pooled": [item for items in tasks.values() for item in items]}, tiny.reference())
     expected = influence(score_documents(model, corpus, parts), parts) @ (sizes / sizes.sum())
     assert_close(influence(score_documents(model, corpus, pooled), pooled)[:, 0], expected, 1e-11)
+
+
+@pytest.mark.parametrize("curvature", ["datainf", "identity", "kfac"])
+def test_pools_score_the_weighted_sums_of_their_tasks(curvature: str) -> None:
+    model, corpus = tiny.llama(tied=True), tiny.corpus()
+    pool = {"both": {"answers": 0.3, "sequences": 2.0}, "one": {"answers": -1.5}}
+    parts = fitted(model, curvature=curvature)
+    query = fit_query(model, tiny.tasks(), tiny.reference(), curvature=curvature, pool=pool)
+    assert query.names == ("both", "one")
+    assert [dict(direction.weights) for direction in query.directions] == list(pool.values())
+    of_tasks = influence(score_documents(model, corpus, parts), parts)  # [n, 2]
+    expected = of_tasks @ np.array([[0.3, -1.5], [2.0, 0.0]])
+    assert_close(influence(score_documents(model, corpus, query), query), expected, 1e-11)
 
 
 @pytest.mark.parametrize("curvature", ["datainf", "identity", "kfac"])
@@ -191,16 +230,29 @@ def test_windows_predict_every_token_but_the_first_exactly_once(n_tokens: int, m
 
 
 @settings(deadline=None, max_examples=100)
-@given(lengths=st.lists(st.integers(0, 40), max_size=12), batch_tokens=st.integers(1, 60))
+@given(
+    lengths=st.lists(st.integers(0, 40), max_size=12),
+    batch_tokens=st.integers(1, 60),
+    packed=st.booleans(),
+    plan_by=st.sampled_from([plan_by_length, plan_by_document]),
+)
 def test_a_plan_holds_every_window_once_and_fills_batches_up_to_the_limit(
-    lengths: list[int], batch_tokens: int
+    lengths: list[int], batch_tokens: int, packed: bool, plan_by: Callable[..., list[list[Window]]]
 ) -> None:
     documents = [plain_document([0] * length, "mean", "document") for length in lengths]
     expected = [window for i, length in enumerate(lengths) for window in windows_of(i, length, 9)]
-    plan = plan_by_length(documents, 9, batch_tokens)
+    plan = plan_by(documents, 9, batch_tokens, packed)
+
+    def inputs(windows: list[Window]) -> int:
+        sizes = [window.n_inputs for window in windows]
+        return sum(sizes) if packed else max(sizes) * len(sizes)
+
     assert sorted((w for batch in plan for w in batch), key=expected.index) == expected
-    assert all(len(batch) == 1 or batch[0].n_inputs * len(batch) <= batch_tokens for batch in plan)
-    assert all(batch[0].n_inputs * (len(batch) + 1) > batch_tokens for batch in plan[:-1])
+    assert all(len(batch) == 1 or inputs(batch) <= batch_tokens for batch in plan)
+    assert all(inputs([*batch, following[0]]) > batch_tokens for batch, following in pairwise(plan))
+    if plan_by is plan_by_document:
+        order = [window.document for batch in plan for window in batch]
+        assert len([first for first, second in pairwise(order) if first != second]) == max(len(set(order)) - 1, 0)
 
 
 @settings(deadline=None, max_examples=100)

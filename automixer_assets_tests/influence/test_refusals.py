@@ -10,11 +10,10 @@ import torch
 from transformers import PreTrainedModel
 
 from automixer_assets.errors import AutomixerError
-from automixer_assets.influence import fit_query, score_documents
+from automixer_assets.influence import fit_query, memory, score_documents
 from automixer_assets_tests.influence import tiny
 
 BROKEN = 40
-CONTEXT_INPUTS = 8
 
 
 @pytest.fixture
@@ -47,6 +46,9 @@ def model() -> PreTrainedModel:
         ({"layers": ("middle",)}, "last_block or the model's linear modules such as model.layers.1.self_attn.q_proj"),
         ({"layers": ("embedding", "lm_head")}, "not lm_head"),
         ({"layers": ()}, "layers must be chosen from embedding, head, not nothing"),
+        ({"pool": {"all": {"answers": 1.0}}}, "task 'sequences' is in no pool"),
+        ({"pool": {"all": {"answers": 1.0, "sequences": 1.0, "piqa": 1.0}}}, "the pools name task 'piqa'"),
+        ({"pool": {"a": {"answers": 0.0}, "b": {"sequences": 1.0}}}, "pool 'a' has no task of a weight other than 0"),
         ({"max_length": 13}, "max_length 13 exceeds the model's context of 12"),
         ({"max_length": 1}, "max_length must be at least 2"),
     ],
@@ -56,6 +58,18 @@ def test_a_query_is_refused_in_one_sentence(model: PreTrainedModel, change: dict
     with pytest.raises(AutomixerError, match=sentence) as raised:
         fit_query(model, **arguments)
     assert "\n" not in str(raised.value)
+
+
+def test_more_directions_than_memory_holds_are_refused_before_any_work(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = 2 * 2 * 2 * 41 * 16 * 8  # v and r, of two tasks, of two matrices, in float64
+    monkeypatch.setattr(memory, "_free_memory", lambda device: needed)
+    fit_query(model, tiny.tasks(), tiny.reference())
+    monkeypatch.setattr(memory, "_free_memory", lambda device: needed - 1)
+    with pytest.raises(AutomixerError, match=r"2 directions need .* GiB for v and r, but cpu has .*: pool tasks"):
+        fit_query(model, tiny.tasks(), tiny.reference())
+    fit_query(model, tiny.tasks(), tiny.reference(), pool={"all": {"answers": 1.0, "sequences": 1.0}})
 
 
 def test_ids_outside_the_vocabulary_name_the_document(model: PreTrainedModel) -> None:
@@ -137,9 +151,9 @@ def test_a_layer_that_sees_only_some_tokens_is_refused(model: PreTrainedModel) -
 
     model.get_submodule("model.layers.1.mlp.gate_proj").register_forward_pre_hook(routed)
     model.get_submodule("model.layers.1.mlp.gate_proj").register_forward_hook(
-        lambda module, inputs, output: output.reshape(-1, CONTEXT_INPUTS, output.shape[-1])
+        lambda module, inputs, output: output.reshape(1, -1, output.shape[-1])
     )
-    items = {"task": [tiny.whole(tiny.documents([CONTEXT_INPUTS + 1])[0])]}
+    items = {"task": [tiny.whole(tiny.documents([9])[0])]}
     with pytest.raises(
         AutomixerError, match=r"'model.layers.1.mlp.gate_proj' does not run on every token of every text"
     ):
