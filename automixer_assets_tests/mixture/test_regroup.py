@@ -106,14 +106,14 @@ def test_bytes_depend_on_neither_threads_nor_the_order_of_shards(tmp_path, monke
     ]
     joint = write_joint(tmp_path, documents, ["g", "h"])
     regroup(joint=joint, top_share=0.37, out=tmp_path / "first")
-    monkeypatch.setattr(regroup_module, "SORT_THREADS", 1)
+    monkeypatch.setattr(regroup_module, "THREADS", 1)
     regroup(joint=joint[::-1], top_share=0.37, out=tmp_path / "second")
     first, second = (
         {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*.parquet")}
         for name in ("first", "second")
     )
     assert first == second
-    assert len(first) == 6
+    assert len(first) == 7
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None])
