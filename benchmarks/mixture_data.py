@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 CHECKPOINTS = tuple(f"proxy-step-{step:06d}" for step in (5_000, 20_000, 40_000, 60_000, 80_000, 100_000))
-SHARD_ROWS = 500_000
+SHARD_ROWS = 1_000_000
 N_SNAPSHOTS = 4
 IDS = """
 SELECT '<urn:uuid:' || CAST(md5(CAST(number AS VARCHAR)) AS UUID) || '>' AS doc_id

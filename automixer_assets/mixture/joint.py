@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture.groups import UTILITY_PREFIX, utility_column
-from automixer_assets.mixture.normalisation import Normalisation
+from automixer_assets.mixture.normalisation import Normalisation, score_parameters
 from automixer_assets.mixture.parquet import have_equal_bytes, write_table
 from automixer_assets.mixture.sql import open_database, run_sql
 
@@ -61,7 +60,7 @@ def influence_utilities(
     tables: list[pa.Table] = []
     with open_database() as database:
         for group, path in scores.items():
-            parameters = _score_parameters(path, columns[group])
+            parameters = score_parameters(path, columns[group])
             scaling = Normalisation() if constants is None else constants[group]
             table = database.table("group_utility", parameters | {"center": scaling.center, "scale": scaling.scale})
             require_same_documents(path, first_path)
@@ -80,7 +79,9 @@ def blend(utilities: pa.Table, alphas: Mapping[str, float]) -> pa.Table:
         raise AutomixerError(f"alphas are given for {sorted(alphas)} but utilities for {sorted(groups)}; give one each")
     factors = [float(alphas[group]) for group in groups]
     blended = run_sql("joint_influence", {"alphas": factors}, utilities=utilities)
-    return blended.replace_schema_metadata(utilities.schema.metadata)
+    for name in blended.column_names:
+        utilities = utilities.append_column(name, blended[name])
+    return utilities
 
 
 def read_documents(path: Path) -> pa.Table:
@@ -120,25 +121,10 @@ def _queries(scores: Mapping[str, Path]) -> dict[bytes, bytes] | None:
     return {QUERIES: json.dumps(digests, sort_keys=True).encode()} if digests else None
 
 
-def _score_parameters(path: Path, columns: Sequence[str]) -> dict[str, Any]:
-    if not columns:
-        raise AutomixerError(
-            f"no influence columns are given for {path}: its group has no tasks; use `group_tasks: all`"
-        )
-    if not path.exists():
-        raise AutomixerError(f"{path} does not exist; materialise the influence of that checkpoint first")
-    missing = sorted(set(columns) - set(pq.read_schema(path).names))
-    if missing:
-        raise AutomixerError(
-            f"{path} has no column {', '.join(missing)}; score it with the recipe's tasks and curvature"
-        )
-    return {"file": str(path), "columns": list(columns)}
-
-
 def _require_finite(table: pa.Table, group: str, path: Path) -> None:
-    finite = pc.fill_null(pc.is_finite(table["utility"]), False)
-    if not pc.all(finite, min_count=0).as_py():
-        row = pc.index(finite, False).as_py()
+    finite = pc.call_function("is_finite", [table["utility"]]).fill_null(False)
+    row = finite.index(False).as_py()
+    if row >= 0:
         value = table["utility"][row].as_py()
         kind = "null" if value is None else "NaN" if math.isnan(value) else "infinite"
         raise AutomixerError(

@@ -10,9 +10,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.files import write_atomically
@@ -39,7 +41,7 @@ class Normalisation:
         """Ranks of a table `utility`, in its order; center and scale are applied where utilities are made."""
         if not self.knots:
             return utilities
-        numbered = utilities.append_column("row", pa.array(range(utilities.num_rows), pa.int64()))
+        numbered = utilities.append_column("row", pa.array(np.arange(utilities.num_rows)))
         knots = [{"knot": knot, "rank": rank} for knot, rank in self.knots]
         return database.table("ranked_utility", {"knots": knots}, utilities=numbered)
 
@@ -50,7 +52,7 @@ def fit_normalisation(method: Method, reference_scores: Path, columns: Sequence[
     Raises:
         AutomixerError: a score that is no number, or scores that do not differ.
     """
-    parameters = {"file": str(reference_scores), "columns": list(columns)}
+    parameters = score_parameters(reference_scores, columns)
     row = run_sql("normalisation_constants", parameters).to_pylist()[0]
     if row["n_unscored"]:
         raise AutomixerError(
@@ -76,6 +78,22 @@ def _ranks(reference_scores: Path, parameters: Mapping[str, object]) -> Normalis
             "use a larger reference sample or `normalisation: none`"
         )
     return Normalisation(knots=tuple((row["knot"], row["rank"]) for row in rows))
+
+
+def score_parameters(path: Path, columns: Sequence[str]) -> dict[str, Any]:
+    """`$file` and `$columns` of the statements that read a group's scores, all of which must be there."""
+    if not columns:
+        raise AutomixerError(
+            f"no influence columns are given for {path}: its group has no tasks; use `group_tasks: all`"
+        )
+    if not path.exists():
+        raise AutomixerError(f"{path} does not exist; materialise the influence of that checkpoint first")
+    missing = sorted(set(columns) - set(pq.read_schema(path).names))
+    if missing:
+        raise AutomixerError(
+            f"{path} has no column {', '.join(missing)}; score it with the recipe's tasks and curvature"
+        )
+    return {"file": str(path), "columns": list(columns)}
 
 
 def write_normalisation(constants: Mapping[str, Normalisation], folder: Path) -> None:

@@ -15,8 +15,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from automixer_assets.errors import AutomixerError
@@ -117,15 +117,16 @@ def shard_parameters(shards: Sequence[JointShard]) -> dict[str, Any]:
 
 def _write_selections(shard: JointShard, cuts: Sequence[Cut], out: Path) -> pa.Table:
     """Write the shard's selection file of every group; returns its rows of `memberships.parquet`."""
-    joint = pq.read_table(shard.path)
-    joint = joint.append_column("row", pa.array(range(joint.num_rows), pa.int64()))
+    columns = ["doc_id", "n_tokens", "joint_utility", *(utility_column(cut.group) for cut in cuts)]
+    joint = pq.read_table(shard.path, columns=columns)
+    joint = joint.append_column("row", pa.array(np.arange(joint.num_rows)))
     kept = {name: joint[name] for name in ("n_tokens", "joint_utility")}
     with open_database() as database:
         for cut in cuts:
             utility = database.table("kept_utility", _cut_parameters(cut, shard), joint_shard=joint)["utility"]
             kept[KEPT_PREFIX + cut.group] = utility
             rows = joint.select(["row", "doc_id", "n_tokens"]).append_column("utility", utility)
-            rows = rows.append_column("joint_utility", joint["joint_utility"]).filter(pc.is_valid(utility))
+            rows = rows.append_column("joint_utility", joint["joint_utility"]).filter(utility.is_valid())
             write_table(rows, out / "groups" / cut.group / shard.snapshot / f"{shard.shard}.parquet")
         memberships = database.table("group_memberships", {}, kept_utilities=pa.table(kept))
     place = [pa.array([name] * memberships.num_rows, pa.string()) for name in (shard.snapshot, shard.shard)]

@@ -113,3 +113,10 @@ def test_constants_are_read_back_as_they_were_written(tmp_path, method):
 def test_a_reference_score_that_is_no_number_is_refused(tmp_path, method, value):
     with pytest.raises(AutomixerError, match="1 documents with a null or NaN score"):
         fit(tmp_path, method, [(1.0, 2.0), (0.5, value), (3.0, 1.0)])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_missing_score_column_is_named(tmp_path, method):
+    path = write_scores(tmp_path / "reference_scores.parquet", {COLUMNS[0]: [1.0, 2.0]})
+    with pytest.raises(AutomixerError, match=f"has no column {COLUMNS[1]}"):
+        fit_normalisation(method, path, COLUMNS)
