@@ -6,8 +6,9 @@ Also compares columns of row-aligned files without decoding them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from automixer_assets.files import atomic_path
 
 ROWS_PER_GROUP = 2**17
+COMPARED_BYTES = 2**18
 
 
 def write_table(table: pa.Table, out: Path) -> None:
@@ -69,17 +71,33 @@ def _chunk(metadata: pq.FileMetaData, group: int, name: str) -> tuple[pq.ColumnC
 
 
 def _equal_chunks(
-    left_file: BinaryIO,
+    left_file: BufferedReader,
     left: tuple[pq.ColumnChunkMetaData, object],
-    right_file: BinaryIO,
+    right_file: BufferedReader,
     right: tuple[pq.ColumnChunkMetaData, object],
 ) -> bool:
     chunks = (left[0], right[0])
     described = [(chunk.compression, chunk.num_values, chunk.total_compressed_size) for chunk in chunks]
     if left[1] != right[1] or described[0] != described[1]:
         return False
-    stored = []
-    for file, chunk in zip((left_file, right_file), chunks, strict=True):
-        file.seek(chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset)
-        stored.append(file.read(chunk.total_compressed_size))
-    return stored[0] == stored[1]
+    return _equal_ranges(left_file, _start(left[0]), right_file, _start(right[0]), left[0].total_compressed_size)
+
+
+def _start(chunk: pq.ColumnChunkMetaData) -> int:
+    return chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+
+
+def _equal_ranges(left: BufferedReader, left_start: int, right: BufferedReader, right_start: int, size: int) -> bool:
+    """Compare `size` bytes in blocks that stay in the processor's cache."""
+    blocks = memoryview(bytearray(COMPARED_BYTES)), memoryview(bytearray(COMPARED_BYTES))
+    left.seek(left_start)
+    right.seek(right_start)
+    while size > 0:
+        parts = [block[: min(size, COMPARED_BYTES)] for block in blocks]
+        for file, part in zip((left, right), parts, strict=True):
+            if file.readinto(part) != len(part):
+                return False
+        if bytes(parts[0]) != bytes(parts[1]):
+            return False
+        size -= len(parts[0])
+    return True
