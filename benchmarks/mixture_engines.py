@@ -182,21 +182,17 @@ def _polars_weights(out: Path, overlap: dict[str, float]) -> Figures:
     total = pl.col("total_influence")
     low, high = totals.select(total.min().alias("low"), total.max().alias("high")).collect(engine="streaming").row(0)
     tokens = pl.col("n_tokens")
+    sums = (
+        pl.len(),
+        tokens.sum(),
+        (pl.col("joint_utility") * tokens).sum(),
+        pl.col("utility").min(),
+        ((total - low) / (high - low) * tokens).sum().alias("product"),
+    )
     tables, thresholds = [], {}
     for each in CHECKPOINTS:
-        count, n_tokens, utility_tokens, thresholds[each], product = (
-            _group(out, each)
-            .join(totals, on="doc_id")
-            .select(
-                pl.len(),
-                tokens.sum(),
-                (pl.col("joint_utility") * tokens).sum(),
-                pl.col("utility").min(),
-                ((total - low) / (high - low) * tokens).sum().alias("product"),
-            )
-            .collect(engine="streaming")
-            .row(0)
-        )
+        members = _group(out, each).join(totals, on="doc_id").select(*sums).collect(engine="streaming")
+        count, n_tokens, utility_tokens, thresholds[each], product = members.row(0)
         tables.append(GroupTable(each, count, n_tokens, utility_tokens / n_tokens, product / n_tokens, product))
     return _figures(tables, thresholds, overlap)
 

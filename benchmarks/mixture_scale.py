@@ -27,6 +27,7 @@ from benchmarks.mixture_engines import ENGINES, Figures
 
 TOLERANCE = 1e-9
 GIB = 2**30
+STAGES = ("joint", "thresholds and groups", "densities and weights")
 COUNTS = ("documents", "tokens", "documents in both")
 
 
@@ -126,36 +127,39 @@ def measure_size(options: argparse.Namespace, n_documents: int, engines: list[st
 
 
 def _run_apart(options: argparse.Namespace, data: ScoredSet, engine: str) -> Run:
-    folder = options.out / f"{engine}-{data.n_documents}"
+    folder, spill = options.out / f"{engine}-{data.n_documents}", options.out / "spill"
     shutil.rmtree(folder, ignore_errors=True)
-    spill = options.out / "spill"
     spill.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "benchmarks.mixture_scale", "--engine", engine, "--out", str(options.out)]
-    command += ["--documents", str(data.n_documents), "--tasks", str(options.tasks)]
-    environment = {**os.environ, "TMPDIR": str(spill), "POLARS_MAX_THREADS": "2", "POLARS_TEMP_DIR": str(spill)}
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (cap := int(options.memory_cap * GIB), cap)),
-    )
+    process = _start(options, data, engine, spill)
     peak_disk = 0
     while process.poll() is None:
-        peak_disk = max(peak_disk, _bytes_below(data.root) + _bytes_below(folder) + _bytes_below(spill))
+        peak_disk = max(peak_disk, sum(map(_bytes_below, (data.root, folder, spill))))
         time.sleep(1)
     output, errors = process.communicate()
-    if not options.keep:
-        shutil.rmtree(folder, ignore_errors=True)
-    shutil.rmtree(spill, ignore_errors=True)
+    for left in [spill] if options.keep else [spill, folder]:
+        shutil.rmtree(left, ignore_errors=True)
     if process.returncode:
-        reason = errors.strip().splitlines()[-1] if errors.strip() else f"stopped with {process.returncode}"
+        reason = (errors.strip() or f"stopped with {process.returncode}").splitlines()[-1]
         run = Run(engine, data.n_documents, peak_disk=peak_disk, failed=reason[:120])
     else:
         run = Run(**{**json.loads(output.splitlines()[-1]), "peak_disk": peak_disk})
     _say(f"{engine} {data.n_documents:,}: {run.failed or f'{run.cpu_seconds:.1f} CPU-s, {run.wall_seconds:.0f} s'}")
     return run
+
+
+def _start(options: argparse.Namespace, data: ScoredSet, engine: str, spill: Path) -> subprocess.Popen[str]:
+    """This module again, for one engine, with its temporary files in `spill` and its memory capped."""
+    command = [sys.executable, "-m", "benchmarks.mixture_scale", "--engine", engine, "--out", str(options.out)]
+    command += ["--documents", str(data.n_documents), "--tasks", str(options.tasks)]
+    cap = int(options.memory_cap * GIB)
+    return subprocess.Popen(
+        command,
+        env={**os.environ, "TMPDIR": str(spill), "POLARS_MAX_THREADS": "2", "POLARS_TEMP_DIR": str(spill)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (cap, cap)),
+    )
 
 
 def _bytes_below(folder: Path) -> int:
@@ -182,31 +186,32 @@ def verify(runs: list[Run]) -> None:
 
 
 def print_report(runs: list[Run]) -> None:
+    """Markdown tables: cost and ratios, cost by stage, growth."""
+    done = [run for run in runs if not run.failed]
     print("\n| documents | engine | CPU-s | x ours | wall s | peak memory GiB | x ours | peak disk GiB |")
     print("|---|---|---|---|---|---|---|---|")
-    ours = {run.n_documents: run for run in runs if run.engine == "ours" and not run.failed}
+    ours = {run.n_documents: run for run in done if run.engine == "ours"}
     for run in runs:
-        if run.failed:
-            print(f"| {run.n_documents:,} | {run.engine} | {run.failed} | | | | | {run.peak_disk / GIB:.1f} |")
-            continue
-        base = ours.get(run.n_documents, run)
-        print(
-            f"| {run.n_documents:,} | {run.engine} | {run.cpu_seconds:.1f} | {run.cpu_seconds / base.cpu_seconds:.2f} "
-            f"| {run.wall_seconds:.0f} | {run.peak_memory / GIB:.2f} | {run.peak_memory / base.peak_memory:.2f} "
-            f"| {run.peak_disk / GIB:.1f} |"
-        )
-    names = ["joint", "thresholds and groups", "densities and weights"]
-    print(f"\n| documents | engine | {' | '.join(f'{name}, CPU-s' for name in names)} |\n|---|---|---|---|---|")
-    for run in runs:
-        if run.stages:
-            cells = " | ".join(f"{run.stages[name]:.2f}" for name in names)
-            print(f"| {run.n_documents:,} | {run.engine} | {cells} |")
+        print(f"| {run.n_documents:,} | {run.engine} | {_cost(run, ours.get(run.n_documents, run))} |")
+    print(f"\n| documents | engine | {' | '.join(f'{stage}, CPU-s' for stage in STAGES)} |\n|---|---|---|---|---|")
+    for run in done:
+        cells = " | ".join(f"{(run.stages or {})[stage]:.2f}" for stage in STAGES)
+        print(f"| {run.n_documents:,} | {run.engine} | {cells} |")
     print("\n| engine | from | to | CPU grows with documents to the power of |\n|---|---|---|---|")
     for engine in ENGINES:
-        done = [run for run in runs if run.engine == engine and not run.failed]
-        for first, second in pairwise(done):
-            power = math.log(second.cpu_seconds / first.cpu_seconds) / math.log(second.n_documents / first.n_documents)
+        for first, second in pairwise(run for run in done if run.engine == engine):
+            growth = math.log(second.cpu_seconds / first.cpu_seconds)
+            power = growth / math.log(second.n_documents / first.n_documents)
             print(f"| {engine} | {first.n_documents:,} | {second.n_documents:,} | {power:.2f} |")
+
+
+def _cost(run: Run, base: Run) -> str:
+    if run.failed:
+        return f"{run.failed} | | | | | {run.peak_disk / GIB:.1f}"
+    return (
+        f"{run.cpu_seconds:.1f} | {run.cpu_seconds / base.cpu_seconds:.2f} | {run.wall_seconds:.0f} "
+        f"| {run.peak_memory / GIB:.2f} | {run.peak_memory / base.peak_memory:.2f} | {run.peak_disk / GIB:.1f}"
+    )
 
 
 def _say(text: str) -> None:
