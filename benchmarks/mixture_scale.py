@@ -143,7 +143,8 @@ def _run_apart(options: argparse.Namespace, data: ScoredSet, engine: str) -> Run
         run = Run(engine, data.n_documents, peak_disk=peak_disk, failed=reason[:120])
     else:
         run = Run(**{**json.loads(output.splitlines()[-1]), "peak_disk": peak_disk})
-    _say(f"{engine} {data.n_documents:,}: {run.failed or f'{run.cpu_seconds:.1f} CPU-s, {run.wall_seconds:.0f} s'}")
+    measured = f"{run.cpu_seconds:.1f} CPU-s, {run.wall_seconds:.0f} s, {run.peak_memory / GIB:.2f} GiB"
+    _say(f"{engine} {data.n_documents:,}: {run.failed or measured}")
     return run
 
 
