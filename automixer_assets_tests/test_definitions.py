@@ -46,7 +46,7 @@ ASSETS: dict[str, tuple[str, str | None, set[str]]] = {
         "recipe x snapshot",
         {"selected_checkpoints", "tokenized_corpus", "demo/checkpoint_influence", "demo/influence_query"},
     ),
-    "grouped_shards": ("mixture", "mixture", {"joint_influence"}),
+    "grouped_shards": ("mixture", "mixture", {"joint_influence", "tokenized_corpus"}),
     "weight_manifest": ("mixture", "mixture", {"grouped_shards", "selected_checkpoints", "tokenized_corpus"}),
     "target_runs": (
         "evaluation",

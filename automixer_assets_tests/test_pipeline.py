@@ -180,6 +180,16 @@ TABLES: dict[tuple[str, str], dict[str, type[pl.DataType] | pl.DataType]] = {
         "group": pl.String, "threshold": pl.Float64, "n_documents": pl.Int64, "n_tokens": pl.Int64,
         "n_candidates": pl.Int64, "candidate_tokens": pl.Int64,
     },
+    ("grouped_shards", "memberships.parquet"): {
+        "snapshot": pl.String, "shard": pl.String, "in__*": pl.Boolean, "shard_lowest": pl.Float64,
+        "n_documents": pl.Int64, "n_tokens": pl.Int64, "utility_tokens": pl.Float64, "lowest": pl.Float64,
+        "highest": pl.Float64, "excess_tokens": pl.Float64,
+    },
+    ("grouped_shards", "percentile_ranges.parquet"): {
+        "range": pl.String, "lower": pl.Float64, "upper": pl.Float64, "n_documents": pl.Int64,
+        "mean_tokens": pl.Float64, "sum_tokens": pl.Int64, "mean_language_score": pl.Float64,
+        "mean_score": pl.Float64, "mean_int_score": pl.Float64,
+    },
     ("grouped_shards", "overlap.parquet"): {
         "group": pl.String, "other": pl.String, "n_documents": pl.Int64, "share": pl.Float64,
     },
@@ -207,7 +217,7 @@ def test_a_table_has_the_columns_and_types_that_are_documented(finished: World, 
         for file in files:
             found: dict[str, pl.DataType] = {}
             for name, type_ in pl.read_parquet_schema(file).items():
-                found[re.sub(r"^(influence_|utility__).*", r"\1*", name)] = type_
+                found[re.sub(r"^(influence_|utility__|in__).*", r"\1*", name)] = type_
             assert found == TABLES[asset, pattern], file
 
 

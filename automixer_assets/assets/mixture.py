@@ -22,9 +22,10 @@ from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Scope
 from automixer_assets.mixture.build import build_manifest
 from automixer_assets.mixture.exposure import write_exposure
 from automixer_assets.mixture.groups import GroupOrigin, list_selections
-from automixer_assets.mixture.joint import normalisation_constants
 from automixer_assets.mixture.manifest import CreatedBy, write_manifest
 from automixer_assets.mixture.manifest import Pin as ManifestPin
+from automixer_assets.mixture.normalisation import Normalisation, fit_normalisation, write_normalisation
+from automixer_assets.mixture.percentiles import write_percentile_ranges
 from automixer_assets.mixture.regroup import JointShard, regroup
 from automixer_assets.pages.mixture import (
     show_grouped_shards,
@@ -40,6 +41,23 @@ from automixer_assets.settings import Mixture, Recipe, Settings
 from automixer_assets.version import git_commit
 
 GROUP = "mixture"
+JOINT_SQL = (
+    "group_utility",
+    "ranked_utility",
+    "joint_influence",
+    "normalisation_constants",
+    "normalisation_ranks",
+)
+GROUPING_SQL = (
+    "candidate_totals",
+    "utility_histogram",
+    "utility_at_rank",
+    "tied_document",
+    "kept_utility",
+    "group_memberships",
+    "group_overlap",
+)
+PERCENTILE_SQL = ("percentile_ranges", "percentile_statistics")
 
 
 def mixture_assets(settings: Settings) -> list[LakeAsset]:
@@ -65,8 +83,10 @@ def mixture_assets(settings: Settings) -> list[LakeAsset]:
             asset="joint_influence",
             group=GROUP,
             kinds={"duckdb", "parquet"},
-            code=sql_version("group_utility", "joint_influence", "normalisation_constants")
-            + source_version("mixture.joint", "scorers", "scorers.influence", "scorers.uniform"),
+            code=sql_version(*JOINT_SQL)
+            + source_version(
+                "mixture.joint", "mixture.normalisation", "scorers", "scorers.influence", "scorers.uniform"
+            ),
             plan=plan_joint_influence,
             partitions_def=RECIPE_BY_SNAPSHOT,
             deps=["selected_checkpoints", "tokenized_corpus", *_influence_deps(proxies)],
@@ -76,11 +96,14 @@ def mixture_assets(settings: Settings) -> list[LakeAsset]:
             asset="grouped_shards",
             group=GROUP,
             kinds={"duckdb", "parquet"},
-            code=sql_version("candidate_totals", "group_cut", "selected_documents", "group_overlap")
-            + source_version("mixture.regroup"),
+            code=sql_version(*GROUPING_SQL, *PERCENTILE_SQL)
+            + source_version("mixture.regroup", "mixture.thresholds", "mixture.percentiles"),
             plan=plan_grouped_shards,
             partitions_def=MIXTURES,
-            deps=[dg.AssetDep("joint_influence", partition_mapping=dg.AllPartitionMapping())],
+            deps=[
+                dg.AssetDep("joint_influence", partition_mapping=dg.AllPartitionMapping()),
+                dg.AssetDep("tokenized_corpus", partition_mapping=dg.AllPartitionMapping()),
+            ],
             checks=[
                 Check("kept_share_is_exact", "Each group keeps exactly ceil(top share x n) documents.", check_kept)
             ],
@@ -208,6 +231,8 @@ def plan_joint_influence(scope: Scope) -> Build:
     scorer = _scorer(scope, name, recipe, snapshot)
 
     def write(out: Path) -> None:
+        if isinstance(scorer, InfluenceScorer) and scorer.constants:
+            write_normalisation(scorer.constants, out)
         shards = open_tokenized(corpus.path).shards
         with scope.progress(len(shards), "shards") as progress:
             for shard in shards:
@@ -230,14 +255,15 @@ def _scorer(scope: Scope, name: str, recipe: Recipe, snapshot: str) -> Scorer:
     tasks = pl.read_parquet(selected.path / "assignments.parquet")["task"].to_list()  # groups are expanded there
     origins = _origins(selected)
     columns = {origin.name: _columns(origin, recipe, tasks) for origin in origins}
-    folders, constants = {}, {}
+    folders: dict[str, dict[str, Path]] = {}
+    constants: dict[str, Normalisation] = {}
     for origin in origins:
         scores = scope.pin(f"{recipe.proxy}/checkpoint_influence", multi_key(checkpoint=origin.name, snapshot=snapshot))
         folders[origin.name] = {snapshot: scores.path}
-        if recipe.normalisation == "median_mad":
+        if recipe.normalisation != "none":
             query = scope.pin(f"{recipe.proxy}/influence_query", origin.name)
-            constants[origin.name] = normalisation_constants(
-                query.path / "reference_scores.parquet", columns[origin.name]
+            constants[origin.name] = fit_normalisation(
+                recipe.normalisation, query.path / "reference_scores.parquet", columns[origin.name]
             )
     return InfluenceScorer(tuple(origins), folders, columns, constants or None)
 
@@ -267,13 +293,21 @@ def plan_grouped_shards(scope: Scope) -> Build:
         for snapshot in mixture_snapshots(scope, mixture)
     }
 
+    corpora = {snapshot: open_tokenized(scope.pin("tokenized_corpus", snapshot).path) for snapshot in joint}
+
     def write(out: Path) -> None:
         shards = [
             JointShard(snapshot, path.stem, path)
             for snapshot, artifact in joint.items()
             for path in sorted(artifact.path.glob("shard-*.parquet"))
         ]
+        documents = {
+            (snapshot, shard.name): shard.documents_path
+            for snapshot, corpus in corpora.items()
+            for shard in corpus.shards
+        }
         regroup(joint=shards, top_share=mixture.top_share, out=out)
+        write_percentile_ranges(joint=shards, documents=documents, out=out / "percentile_ranges.parquet")
         (out / "top_share.json").write_text(f"{mixture.top_share!r}\n")
 
     def show(artifact: Artifact) -> Metadata:

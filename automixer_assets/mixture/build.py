@@ -53,7 +53,7 @@ def build_manifest(
         mixer: the weight rule; by default the one that the mixture's settings name.
     """
     selections = list_selections(grouped)
-    tables = group_tables(selections)
+    tables = group_tables(grouped)
     weights = (mixer or mixer_of(mixture)).weigh(tables)
     allocation = _allocation(mixture, tables, weights)
     fields: dict[str, Any] = {

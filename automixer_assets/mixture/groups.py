@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 from automixer_assets.errors import AutomixerError
 
 UTILITY_PREFIX = "utility__"
+MEMBERSHIPS = "memberships.parquet"
+"""Sums per shard and set of groups, in a grouped_shards folder (group_memberships.sql)."""
 
 
 @dataclass(frozen=True)

@@ -1,32 +1,33 @@
 """Regrouping: per group keep the top share of documents by its own utility, over all snapshots (paper, section 4).
 
-The share is exact: ceil(top_share * n) documents, ties by doc_id and then snapshot. Two passes: the first finds each
-group's last kept document by an external sort, the second writes selection files shard by shard.
+The share is exact: ceil(top_share * n) documents, ties by doc_id and then snapshot. First each group's threshold over
+the union (`thresholds`), then shard by shard the selection files and the sums that everything after needs.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from automixer_assets.errors import AutomixerError
-from automixer_assets.mixture.groups import UTILITY_PREFIX, GroupSummary
+from automixer_assets.mixture.groups import MEMBERSHIPS, UTILITY_PREFIX, GroupSummary, utility_column
+from automixer_assets.mixture.joint import QUERIES
 from automixer_assets.mixture.parquet import write_table
 from automixer_assets.mixture.sql import Database, open_database
+from automixer_assets.mixture.thresholds import raise_unusable, utility_at_rank
 
-SELECTION_COLUMNS = ("row", "doc_id", "n_tokens", "utility", "joint_utility")
-SORT_THREADS = 2
-Cut = dict[str, Any]
-"""A row of group_cut.sql, passed on to selected_documents.sql as it is."""
+THREADS = 2
+KEPT_PREFIX = "kept__"
 
 
 @dataclass(frozen=True)
@@ -38,26 +39,44 @@ class JointShard:
     path: Path
 
 
+@dataclass(frozen=True)
+class Cut:
+    """The last document that a group keeps: all above the threshold stay, and of those tied at it the ones up to it.
+
+    Without a document, all tied ones stay.
+    """
+
+    group: str
+    threshold: float
+    doc_id: str | None = None
+    snapshot: str | None = None
+    shard: str | None = None
+    row: int | None = None
+
+
 def regroup(*, joint: Sequence[JointShard], top_share: float, out: Path) -> None:
-    """Write `groups/`, `groups.parquet` and `overlap.parquet` of grouped_shards into the folder `out`.
+    """Write `groups/`, `groups.parquet`, `memberships.parquet` and `overlap.parquet` into the folder `out`.
 
     Raises:
-        AutomixerError: no documents, shards of different recipes, or a utility that is null or not finite.
+        AutomixerError: no documents, shards of different recipes or queries, or a utility that is null or not finite.
     """
     shards = sorted(joint, key=lambda shard: (shard.snapshot, shard.shard))
     groups = _common_groups(shards)
-    parameters = _shard_parameters(shards)
-    with open_database(threads=SORT_THREADS) as database:
-        _require_usable(database, parameters["files"])
-        totals = database.table("candidate_totals", {"files": parameters["files"]}).to_pylist()[0]
+    parameters = shard_parameters(shards)
+    with open_database(threads=THREADS) as database:
+        totals = candidate_totals(database, parameters["files"])
         keep = kept_documents(totals["n_candidates"], top_share)
-        cuts = [
-            database.table("group_cut", {**parameters, "group": group, "keep": keep}).to_pylist()[0] for group in groups
-        ]
-    shared, shared_tokens = _write_selections(shards, cuts, out)
+        cuts = [find_cut(database, parameters, group, keep, totals["n_candidates"]) for group in groups]
+    with ThreadPoolExecutor(THREADS) as threads:
+        memberships = list(threads.map(lambda shard: _write_selections(shard, cuts, out), shards))
+    write_table(pa.concat_tables(memberships), out / MEMBERSHIPS)
+    with open_database() as database:
+        overlaps = database.table("group_overlap", {"file": str(out / MEMBERSHIPS)}).to_pylist()
+    shared = {(row["group"], row["other"]): row for row in overlaps}
     summaries = [
-        GroupSummary(group, cut["utility"], shared[group, group], shared_tokens[group, group], **totals)
-        for group, cut in zip(groups, cuts, strict=True)
+        GroupSummary(cut.group, cut.threshold, own["n_documents"], own["n_tokens"], **totals)
+        for cut in cuts
+        for own in [shared[cut.group, cut.group]]
     ]
     write_table(_groups_table(summaries), out / "groups.parquet")
     write_table(_overlap_table(groups, shared), out / "overlap.parquet")
@@ -72,50 +91,85 @@ def kept_documents(n_candidates: int, top_share: float) -> int:
     return math.ceil(Fraction(str(top_share)) * n_candidates)
 
 
-def _write_selections(shards: Sequence[JointShard], cuts: list[Cut], out: Path) -> tuple[Counter, Counter]:
-    """Write every selection file; returns documents and tokens per ordered pair of groups."""
-    shared: Counter[tuple[str, str]] = Counter()
-    shared_tokens: Counter[tuple[str, str]] = Counter()
+def candidate_totals(database: Database, files: Sequence[str]) -> dict[str, int]:
+    """n_candidates and candidate_tokens over all shards, whose joint utilities must be numbers."""
+    totals = database.table("candidate_totals", {"files": files}).to_pylist()[0]
+    if totals.pop("n_unusable"):
+        raise_unusable(database, files)
+    return totals
+
+
+def find_cut(database: Database, parameters: Mapping[str, Any], group: str, keep: int, total: int) -> Cut:
+    """Where a group ends that keeps `keep` of `total` documents; `parameters` as from `shard_parameters`."""
+    column = utility_column(group)
+    ranked = utility_at_rank(database, parameters["files"], column, keep, total)
+    if ranked.n_above + ranked.n_tied == keep:
+        return Cut(group, ranked.utility)
+    tied = {**parameters, "column": column, "utility": ranked.utility, "rank": keep - ranked.n_above}
+    return Cut(group, ranked.utility, **database.table("tied_document", tied).to_pylist()[0])
+
+
+def shard_parameters(shards: Sequence[JointShard]) -> dict[str, Any]:
+    """`$files` and `$shards` of the statements that read joint_influence shards."""
+    places = [{"file": str(shard.path), "snapshot": shard.snapshot, "shard": shard.shard} for shard in shards]
+    return {"files": [place["file"] for place in places], "shards": places}
+
+
+def _write_selections(shard: JointShard, cuts: Sequence[Cut], out: Path) -> pa.Table:
+    """Write the shard's selection file of every group; returns its rows of `memberships.parquet`."""
+    columns = ["doc_id", "n_tokens", "joint_utility", *(utility_column(cut.group) for cut in cuts)]
+    joint = pq.read_table(shard.path, columns=columns)
+    joint = joint.append_column("row", pa.array(np.arange(joint.num_rows)))
+    kept = {name: joint[name] for name in ("n_tokens", "joint_utility")}
     with open_database() as database:
-        for shard in shards:
-            place = {"file": str(shard.path), "snapshot": shard.snapshot, "shard": shard.shard}
-            selected = database.table("selected_documents", {**place, "cuts": cuts})
-            for cut in cuts:
-                rows = selected.filter(pc.field("group") == cut["group"]).select(list(SELECTION_COLUMNS))
-                write_table(rows, out / "groups" / cut["group"] / shard.snapshot / f"{shard.shard}.parquet")
-            for pair in database.table("group_overlap", {}, selected=selected).to_pylist():
-                shared[pair["group"], pair["other"]] += pair["n_documents"]
-                shared_tokens[pair["group"], pair["other"]] += pair["n_tokens"]
-    return shared, shared_tokens
+        for cut in cuts:
+            utility = database.table("kept_utility", _cut_parameters(cut, shard), joint_shard=joint)["utility"]
+            kept[KEPT_PREFIX + cut.group] = utility
+            rows = joint.select(["row", "doc_id", "n_tokens"]).append_column("utility", utility)
+            rows = rows.append_column("joint_utility", joint["joint_utility"]).filter(utility.is_valid())
+            write_table(rows, out / "groups" / cut.group / shard.snapshot / f"{shard.shard}.parquet")
+        memberships = database.table("group_memberships", {}, kept_utilities=pa.table(kept))
+    place = [pa.array([name] * memberships.num_rows, pa.string()) for name in (shard.snapshot, shard.shard)]
+    return memberships.add_column(0, "snapshot", place[0]).add_column(1, "shard", place[1])
+
+
+def _cut_parameters(cut: Cut, shard: JointShard) -> dict[str, Any]:
+    return {
+        "column": utility_column(cut.group),
+        "threshold": cut.threshold,
+        "doc_id": cut.doc_id,
+        "cut_snapshot": cut.snapshot,
+        "cut_shard": cut.shard,
+        "cut_row": cut.row,
+        "snapshot": shard.snapshot,
+        "shard": shard.shard,
+    }
 
 
 def _common_groups(shards: Sequence[JointShard]) -> list[str]:
-    """Groups of the joint tables, in column order; all shards must agree."""
+    """Groups of the joint tables, in column order; all shards must agree, on the queries behind them too."""
     if not shards:
         raise AutomixerError("the mixture has no joint_influence shards; materialise joint_influence for its snapshots")
-    expected: list[str] | None = None
+    first = pq.read_schema(shards[0].path)
+    expected = [name for name in first.names if name.startswith(UTILITY_PREFIX)]
     for shard in shards:
-        names = [name for name in pq.read_schema(shard.path).names if name.startswith(UTILITY_PREFIX)]
-        expected = names if expected is None else expected
+        schema = pq.read_schema(shard.path)
+        names = [name for name in schema.names if name.startswith(UTILITY_PREFIX)]
         if names != expected or not names:
             raise AutomixerError(
                 f"{shard.path} has the utility columns {names} where {shards[0].path} has {expected}; "
                 "materialise joint_influence again for all snapshots of the mixture"
             )
-    return [name.removeprefix(UTILITY_PREFIX) for name in expected or []]
+        if _queries(schema) != _queries(first):
+            raise AutomixerError(
+                f"{shard.path} was scored with the queries {_queries(schema)} but {shards[0].path} with "
+                f"{_queries(first)}; materialise influence and joint_influence again for all snapshots of the mixture"
+            )
+    return [name.removeprefix(UTILITY_PREFIX) for name in expected]
 
 
-def _require_usable(database: Database, files: list[str]) -> None:
-    for bad in database.table("unusable_utilities", {"files": files}).to_pylist():
-        raise AutomixerError(
-            f"{bad['file']} has a null or NaN {bad['column_name']} for document {bad['doc_id']!r} (row {bad['row']}); "
-            "materialise joint_influence again"
-        )
-
-
-def _shard_parameters(shards: Sequence[JointShard]) -> dict[str, Any]:
-    places = [{"file": str(shard.path), "snapshot": shard.snapshot, "shard": shard.shard} for shard in shards]
-    return {"files": [place["file"] for place in places], "shards": places}
+def _queries(schema: pa.Schema) -> dict[str, str]:
+    return json.loads((schema.metadata or {}).get(QUERIES, b"{}"))
 
 
 def _groups_table(summaries: Sequence[GroupSummary]) -> pa.Table:
@@ -124,14 +178,16 @@ def _groups_table(summaries: Sequence[GroupSummary]) -> pa.Table:
     return pa.table({"group": names} | {field: [getattr(summary, field) for summary in summaries] for field in fields})
 
 
-def _overlap_table(groups: Sequence[str], shared: Counter[tuple[str, str]]) -> pa.Table:
+def _overlap_table(groups: Sequence[str], shared: Mapping[tuple[str, str], Mapping[str, Any]]) -> pa.Table:
     """Every ordered pair of two different groups, pairs without a common document too."""
     pairs = [(group, other) for group in groups for other in groups if group != other]
+    both = [shared[pair]["n_documents"] if pair in shared else 0 for pair in pairs]
+    own = [shared[group, group]["n_documents"] for group, _ in pairs]
     return pa.table(
         {
             "group": pa.array([group for group, _ in pairs], pa.string()),
             "other": pa.array([other for _, other in pairs], pa.string()),
-            "n_documents": pa.array([shared[pair] for pair in pairs], pa.int64()),
-            "share": pa.array([shared[pair] / shared[pair[0], pair[0]] for pair in pairs], pa.float64()),
+            "n_documents": pa.array(both, pa.int64()),
+            "share": pa.array([count / total for count, total in zip(both, own, strict=True)], pa.float64()),
         }
     )

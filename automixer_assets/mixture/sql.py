@@ -14,6 +14,9 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+MEMORY_LIMIT = "2GB"
+"""Of one database. What a shard's tables take comes on top, so that a process stays below 4 GB."""
+
 
 def load_sql(name: str) -> str:
     """Text of `automixer_assets/sql/NAME.sql`."""
@@ -43,16 +46,15 @@ class Database:
 
 
 @contextmanager
-def open_database(*, threads: int = 1, memory_limit: str | None = None) -> Iterator[Database]:
-    """A database that spills to a temporary folder.
+def open_database(*, threads: int = 1, memory_limit: str = MEMORY_LIMIT) -> Iterator[Database]:
+    """A database that spills to a temporary folder beyond its memory limit.
 
     One thread unless asked: sums of doubles then have one order, and shards are small.
     """
     with TemporaryDirectory(prefix="automixer-spill-") as spill:
-        config: dict[str, Any] = {"threads": threads, "temp_directory": spill}
-        if memory_limit is not None:
-            config["memory_limit"] = memory_limit
+        config: dict[str, Any] = {"threads": threads, "temp_directory": spill, "memory_limit": memory_limit}
         with duckdb.connect(":memory:", config=config) as connection:
+            connection.execute("SET enable_progress_bar = false")  # it would be printed among the output of commands
             yield Database(connection)
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from automixer_assets.errors import AutomixerError
-from automixer_assets.mixture.groups import Selection, selection_parameters
+from automixer_assets.mixture.groups import MEMBERSHIPS, read_group_summaries
 from automixer_assets.mixture.sql import open_database
 
 NonpositiveDensity = Literal["error", "softmax"]
@@ -33,17 +34,17 @@ class GroupTable:
     """Appendix B's P_g = density_scaled * n_tokens."""
 
 
-def group_tables(selections: Sequence[Selection]) -> list[GroupTable]:
-    """Sums over the selected documents of each group, in the order of `selections`.
+def group_tables(grouped: Path) -> list[GroupTable]:
+    """Sums over the selected documents of each group of a grouped_shards folder, in the recipe's order of groups.
 
     Raises:
         AutomixerError: a group without tokens, whose density is undefined.
     """
-    parameters = selection_parameters(selections)
+    parameters = {"file": str(grouped / MEMBERSHIPS)}
+    names = [summary.name for summary in read_group_summaries(grouped)]
     with open_database() as database:
         densities = {row["group"]: row for row in database.table("group_density", parameters).to_pylist()}
         products = {row["group"]: row for row in database.table("appendix_b_products", parameters).to_pylist()}
-    names = list(dict.fromkeys(selection.group for selection in selections))
     empty = [name for name in names if not densities[name]["n_tokens"]]
     if empty:
         raise AutomixerError(

@@ -12,12 +12,20 @@ from automixer_assets.lake_asset import Metadata
 from automixer_assets.mixture.exposure import summarise_exposure
 from automixer_assets.mixture.groups import UTILITY_PREFIX, utility_column
 from automixer_assets.mixture.manifest import Manifest, load_manifest
+from automixer_assets.mixture.normalisation import read_normalisation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NEARLY_UNIFORM = 1.1
 """Below this ratio of largest to smallest weight, the weights hardly differ (DESIGN: weights)."""
+ZERO = {
+    "none": (0.0, "helpful (utility > 0)"),
+    "z": (0.0, "above the reference sample's mean"),
+    "median_mad": (0.0, "above the reference sample's median"),
+    "rank": (0.5, "above the reference sample's median"),
+}
+"""Per normalisation the joint utility that divides documents, and what those above it are."""
 
 
 def show_selected_checkpoints(artifact: Artifact) -> Metadata:
@@ -43,9 +51,10 @@ def show_joint_influence(artifact: Artifact, normalisation: str) -> Metadata:
     files = str(artifact.path / "shard-*.parquet")
     scan = pl.scan_parquet(files)
     groups = [column for column in scan.collect_schema().names() if column.startswith(UTILITY_PREFIX)]
-    n_documents, helpful = scan.select(pl.len(), (pl.col("joint_utility") > 0).mean().alias("helpful")).collect().row(0)
     # Normalised utilities are centred on the reference sample, so zero no longer means "neither helps nor harms".
-    positive = "helpful (utility > 0)" if normalisation == "none" else "above the reference sample's median"
+    zero, positive = ZERO[normalisation]
+    helpful_share = (pl.col("joint_utility") > zero).mean().alias("helpful")
+    n_documents, helpful = scan.select(pl.len(), helpful_share).collect().row(0)
     joint = metadata.sample(files, [*groups, "joint_utility"])
     summary = pl.DataFrame(
         [
@@ -62,11 +71,14 @@ def show_joint_influence(artifact: Artifact, normalisation: str) -> Metadata:
     return {
         "dagster/row_count": n_documents,
         "joint utility (= - I_joint)": metadata.histogram(
-            joint["joint_utility"], "joint utility", mark=0.0, note=f"to the right: {positive}"
+            joint["joint_utility"], "joint utility", mark=zero, note=f"to the right: {positive}"
         ),
         f"share of documents that are {positive}": helpful,
         "groups": metadata.table(summary),
-        "SQL": metadata.sql(["group_utility", "normalisation_constants", "joint_influence"]),
+        "normalisation constants": metadata.table(_constants(artifact)),
+        "SQL": metadata.sql(
+            ["group_utility", "normalisation_constants", "normalisation_ranks", "ranked_utility", "joint_influence"]
+        ),
         "dagster/column_schema": metadata.columns(
             [
                 ("doc_id", "string", "the source's id"),
@@ -77,6 +89,16 @@ def show_joint_influence(artifact: Artifact, normalisation: str) -> Metadata:
             ]
         ),
     }
+
+
+def _constants(artifact: Artifact) -> pl.DataFrame:
+    """What scales each group's utilities; empty where nothing does."""
+    return pl.DataFrame(
+        [
+            {"group": group, "center": each.center, "scale": each.scale, "reference utilities": len(each.knots)}
+            for group, each in read_normalisation(artifact.path).items()
+        ]
+    )
 
 
 def show_grouped_shards(artifact: Artifact, joint: dict[str, Artifact]) -> Metadata:
@@ -107,7 +129,21 @@ def show_grouped_shards(artifact: Artifact, joint: dict[str, Artifact]) -> Metad
             overlap.pivot("other", index="group", values="share")
         ),
         "utility around the threshold": metadata.plot(draw),
-        "SQL": metadata.sql(["group_cut", "selected_documents", "group_overlap"]),
+        "by range of joint utility (the paper's Table 4)": metadata.table(
+            pl.read_parquet(artifact.path / "percentile_ranges.parquet")
+        ),
+        "SQL": metadata.sql(
+            [
+                "utility_histogram",
+                "utility_at_rank",
+                "tied_document",
+                "kept_utility",
+                "group_memberships",
+                "group_overlap",
+                "percentile_ranges",
+                "percentile_statistics",
+            ]
+        ),
     }
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from automixer_assets.corpus.shards import TokenShard
 from automixer_assets.mixture.groups import GroupOrigin
-from automixer_assets.mixture.joint import blend, require_aligned
+from automixer_assets.mixture.joint import blend, read_documents, require_aligned
 from automixer_assets.mixture.parquet import write_table
 
 
@@ -33,6 +33,5 @@ class Scorer(Protocol):
 def write_scored_shard(scorer: Scorer, shard: TokenShard, out: Path) -> None:
     """Score a shard, verify that the rows are the shard's, blend, and write the joint_influence file."""
     utilities = scorer.utilities(shard)
-    documents = shard.documents.select("doc_id", "n_tokens").to_arrow()
-    require_aligned(utilities, out, documents, shard.documents_path)
+    require_aligned(utilities, out, read_documents(shard.documents_path), shard.documents_path)
     write_table(blend(utilities, {group.name: group.alpha for group in scorer.groups}), out)

@@ -12,6 +12,7 @@ from automixer_assets.corpus.shards import TokenShard
 from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture.groups import GroupOrigin
 from automixer_assets.mixture.joint import influence_utilities
+from automixer_assets.mixture.normalisation import Normalisation
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,13 @@ class InfluenceScorer:
         groups: the selected checkpoints, by step.
         folders: group -> snapshot -> its checkpoint_influence folder.
         columns: group -> influence columns whose mean is the group's score.
-        constants: group -> (center, scale), or None for no normalisation.
+        constants: group -> its normalisation, or None to leave utilities as they are.
     """
 
     groups: tuple[GroupOrigin, ...]
     folders: Mapping[str, Mapping[str, Path]]
     columns: Mapping[str, Sequence[str]]
-    constants: Mapping[str, tuple[float, float]] | None = None
+    constants: Mapping[str, Normalisation] | None = None
 
     def utilities(self, shard: TokenShard) -> pa.Table:
         names = [group.name for group in self.groups]

@@ -61,7 +61,7 @@ class Recipe(Section):
     curvature: Curvature = "datainf"
     group_tasks: Literal["assigned", "all"]
     alpha: Literal["steps", "uniform", "tasks"]
-    normalisation: Literal["none", "median_mad"]
+    normalisation: Literal["none", "z", "median_mad", "rank"]
 
     @model_validator(mode="before")
     @classmethod

@@ -1,25 +1,18 @@
 -- Utility of every document of one shard for one group (paper, section 4; DESIGN: sign, tasks, scale).
--- Grain:  document, in the shard's row order.
--- Input:  $file     checkpoint_influence/shard-NNNNN.parquet: doc_id, n_tokens, influence_*  (paper's sign)
+-- Grain:  document, in the shard's row order: files of a shard are joined by position, their doc_ids compared before.
+-- Input:  $file     checkpoint_influence/shard-NNNNN.parquet: influence_*  (paper's sign)
 --         $columns  the influence columns of the group's tasks; the mean over them is the macro mean
 --         $center, $scale  normalisation constants of this checkpoint; 0 and 1 leave utilities as they are
--- Output: doc_id, n_tokens, utility = (-mean influence - center) / scale; null where any score is null.
+-- Output: utility = (-mean influence - center) / scale; null where any score is null.
 -- Shell:  PREPARE q AS <this statement>; EXECUTE q(file := 'shard-00000.parquet', columns := [...], center := 0, scale := 1);
 WITH scores AS (
-    SELECT
-        file_row_number AS "row",
-        doc_id,
-        CAST(n_tokens AS BIGINT) AS n_tokens,
-        CAST([*COLUMNS(lambda name: list_contains($columns, name))] AS DOUBLE[]) AS influences
+    SELECT CAST([*COLUMNS(lambda name: list_contains($columns, name))] AS DOUBLE[]) AS influences
     FROM read_parquet($file, hive_partitioning = false)
 )
 SELECT
-    doc_id,
-    n_tokens,
     CASE
         WHEN list_count(influences) = len(influences)
         -- `0 - x`, not `-x`: a mean of zero gives 0.0 and never -0.0
         THEN (0 - list_sum(influences) / len(influences) - $center) / $scale
     END AS utility
 FROM scores
-ORDER BY "row"

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import json
 import math
-import statistics
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from automixer_assets.errors import AutomixerError
-from automixer_assets.mixture.joint import normalisation_constants, write_joint_shard
+from automixer_assets.mixture.joint import QUERIES, write_joint_shard
+from automixer_assets.mixture.normalisation import Normalisation
 from automixer_assets_tests.mixture.builders import folder
 
 GROUPS = ("demo-step-000480", "demo-step-001.200")
@@ -35,7 +36,7 @@ def write_scores(path: Path, columns: dict[str, list], ids: list[str] | None = N
 @given(
     rows=st.lists(st.tuples(scores32, scores32, scores32), min_size=1, max_size=12),
     alpha=st.floats(0, 1),
-    constants=st.none() | st.just({GROUPS[0]: (0.5, 2.0), GROUPS[1]: (-1.0, 0.25)}),
+    constants=st.none() | st.just({GROUPS[0]: Normalisation(0.5, 2.0), GROUPS[1]: Normalisation(-1.0, 0.25)}),
 )
 def test_joint_influence_is_the_blend_of_mean_utilities(rows, alpha, constants):
     first, second, third = (list(column) for column in zip(*rows, strict=True))
@@ -58,10 +59,10 @@ def test_joint_influence_is_the_blend_of_mean_utilities(rows, alpha, constants):
     assert table.columns == ["doc_id", "n_tokens", *names, "joint_utility", "joint_influence"]
     assert table["doc_id"].to_list() == [f"doc{row}" for row in range(len(rows))]
     assert table.schema["n_tokens"] == pl.Int64
-    centers = constants or dict.fromkeys(GROUPS, (0.0, 1.0))
+    scaling = constants or dict.fromkeys(GROUPS, Normalisation())
     for row, (a, b, c) in enumerate(rows):
         means = {GROUPS[0]: (a + b) / 2, GROUPS[1]: c}
-        utility = {group: (-means[group] - centers[group][0]) / centers[group][1] for group in GROUPS}
+        utility = {group: (-means[group] - scaling[group].center) / scaling[group].scale for group in GROUPS}
         joint = alpha * utility[GROUPS[0]] + (1 - alpha) * utility[GROUPS[1]]
         for group in GROUPS:
             assert table[f"utility__{group}"][row] == pytest.approx(utility[group], rel=1e-12, abs=1e-12)
@@ -115,21 +116,23 @@ def test_a_score_that_is_no_number_is_refused_with_its_document(tmp_path, value,
 def test_a_missing_score_column_is_named(tmp_path):
     path = write_scores(tmp_path / "a.parquet", {COLUMNS[0]: [1.0]})
     with pytest.raises(AutomixerError, match=f"has no column {COLUMNS[1]}"):
-        normalisation_constants(path, COLUMNS)
-
-
-@quick
-@given(rows=st.lists(st.tuples(scores32, scores32), min_size=1, max_size=15))
-def test_normalisation_constants_are_median_and_mad_of_utility(rows):
-    values = [-(a + b) / 2 for a, b in rows]
-    median = statistics.median(values)
-    mad = statistics.median(abs(value - median) for value in values)
-    with folder() as root:
-        path = write_scores(
-            root / "reference_scores.parquet", dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
+        write_joint_shard(
+            scores={"g": path}, columns={"g": COLUMNS}, alphas={"g": 1.0}, constants=None, out=tmp_path / "o.parquet"
         )
-        if mad == 0:
-            with pytest.raises(AutomixerError, match="median absolute deviation over its"):
-                normalisation_constants(path, COLUMNS)
-        else:
-            assert normalisation_constants(path, COLUMNS) == pytest.approx((median, mad), rel=1e-9, abs=1e-12)
+
+
+def test_the_queries_behind_the_scores_are_recorded(tmp_path):
+    scores = {}
+    for group in ("a", "b"):
+        scores[group] = write_scores(tmp_path / f"{group}.parquet", {COLUMNS[0]: [1.0, 2.0]})
+        table = pq.read_table(scores[group])
+        pq.write_table(table.replace_schema_metadata({"automixer.query": f"digest-{group}"}), scores[group])
+    write_joint_shard(
+        scores=scores,
+        columns=dict.fromkeys(scores, COLUMNS[:1]),
+        alphas=dict.fromkeys(scores, 0.5),
+        constants=None,
+        out=tmp_path / "o.parquet",
+    )
+    recorded = json.loads(pq.read_schema(tmp_path / "o.parquet").metadata[QUERIES])
+    assert recorded == {"a": "digest-a", "b": "digest-b"}

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture import regroup as regroup_module
 from automixer_assets.mixture.groups import list_selections
+from automixer_assets.mixture.joint import QUERIES
 from automixer_assets.mixture.regroup import kept_documents, regroup
 from automixer_assets_tests.mixture.builders import Document, folder, joint_tables, write_joint
 from automixer_assets_tests.mixture.reference import kept
@@ -106,14 +109,14 @@ def test_bytes_depend_on_neither_threads_nor_the_order_of_shards(tmp_path, monke
     ]
     joint = write_joint(tmp_path, documents, ["g", "h"])
     regroup(joint=joint, top_share=0.37, out=tmp_path / "first")
-    monkeypatch.setattr(regroup_module, "SORT_THREADS", 1)
+    monkeypatch.setattr(regroup_module, "THREADS", 1)
     regroup(joint=joint[::-1], top_share=0.37, out=tmp_path / "second")
     first, second = (
         {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*.parquet")}
         for name in ("first", "second")
     )
     assert first == second
-    assert len(first) == 6
+    assert len(first) == 7
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None])
@@ -129,6 +132,50 @@ def test_shards_of_different_recipes_are_refused(tmp_path):
     other = [Document("B", "shard-00000", 0, "d", 1, {"h": 1.0}, 1.0)]
     with pytest.raises(AutomixerError, match=r"utility columns \['utility__h'\] where"):
         regroup(joint=joint + write_joint(tmp_path, other, ["h"]), top_share=0.5, out=tmp_path / "grouped")
+
+
+def test_snapshots_scored_with_different_queries_are_refused(tmp_path):
+    joint = write_joint(tmp_path, simple([1.0, 2.0], "A") + simple([3.0], "B"), ["g"])
+    for shard, query in zip(joint, ("old", "new"), strict=True):
+        table = pq.read_table(shard.path)
+        pq.write_table(table.replace_schema_metadata({QUERIES: json.dumps({"g": query})}), shard.path)
+    with pytest.raises(AutomixerError, match=r"scored with the queries \{'g': 'new'\} but .* with \{'g': 'old'\}"):
+        regroup(joint=joint, top_share=0.5, out=tmp_path / "grouped")
+
+
+def test_a_group_may_keep_nothing_of_a_shard_and_a_single_document_of_all(tmp_path):
+    documents = [
+        replace(each, utilities={"g": each.joint_utility, "h": 0.0}) for each in simple([5.0], "A") + simple([7.0], "B")
+    ]
+    regroup(joint=write_joint(tmp_path, documents, ["g", "h"]), top_share=0.01, out=tmp_path / "grouped")
+    assert places(tmp_path / "grouped", "g") == {("B", "shard-00000", 0)}
+    assert places(tmp_path / "grouped", "h") == {("A", "shard-00000", 0)}
+    sizes = {
+        selection.group + selection.snapshot: pl.read_parquet(selection.path).height
+        for selection in list_selections(tmp_path / "grouped")
+    }
+    assert sizes == {"gA": 0, "gB": 1, "hA": 1, "hB": 0}
+    overlap = pl.read_parquet(tmp_path / "grouped" / "overlap.parquet")
+    assert overlap["n_documents"].to_list() == [0, 0]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_memberships_add_up_to_the_groups(tmp_path, threads, monkeypatch):
+    monkeypatch.setattr(regroup_module, "THREADS", threads)
+    documents = [
+        Document(snapshot, "shard-00000", row, f"{snapshot}{row}", row % 7, {"g": row % 5, "h": -row % 3}, row * 0.1)
+        for snapshot in "AB"
+        for row in range(300)
+    ]
+    regroup(joint=write_joint(tmp_path, documents, ["g", "h"]), top_share=0.37, out=tmp_path / "grouped")
+    sums = pl.read_parquet(tmp_path / "grouped" / "memberships.parquet")
+    assert (sums["n_documents"].sum(), sums["n_tokens"].sum()) == (600, sum(each.n_tokens for each in documents))
+    for group in "gh":
+        members = {each.place: each for each in kept(documents, group, 222)}
+        own = sums.filter(pl.col(f"in__{group}"))
+        assert own["n_documents"].sum() == 222
+        expected = math.fsum(each.joint_utility * each.n_tokens for each in members.values())
+        assert own["utility_tokens"].sum() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(("n", "share", "keep"), [(30, 0.1, 3), (7, 0.5, 4), (1, 0.01, 1), (9, 1.0, 9)])

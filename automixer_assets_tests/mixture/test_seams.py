@@ -74,6 +74,20 @@ def test_the_influence_scorer_writes_what_write_joint_shard_writes(snapshot, tmp
     assert (tmp_path / "scored.parquet").read_bytes() == (tmp_path / "joint.parquet").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (["doc0", "doc1", "doc3", "doc2"], "row 2 has doc_id 'doc3' instead of 'doc2'"),
+        (["doc0", "doc1", "doc2"], r"has 3 rows .* has 4 \(first differing row: 3\)"),
+    ],
+)
+def test_influence_of_other_documents_than_the_corpus_shards_is_refused(snapshot, tmp_path, ids, message):
+    write_scores(tmp_path / "shard-00000.parquet", {COLUMNS[0]: [1.0] * len(ids)}, ids)
+    scorer = InfluenceScorer((GroupOrigin("a"),), {"a": {"A": tmp_path}}, {"a": COLUMNS[:1]})
+    with pytest.raises(AutomixerError, match=message):
+        write_scored_shard(scorer, snapshot.shards[0], tmp_path / "joint.parquet")
+
+
 def test_a_snapshot_that_is_not_scored_is_named(snapshot):
     scorer = InfluenceScorer((GroupOrigin("a"),), {"a": {}}, {"a": COLUMNS})
     with pytest.raises(AutomixerError, match="snapshot A is not scored at a"):

@@ -14,7 +14,13 @@ STATEMENTS = sorted(
 )
 VIEWS = {
     "joint_influence": "CREATE VIEW utilities AS SELECT 'd' AS doc_id, 1 AS n_tokens, 0.5 AS \"utility__a-1.b\"",
-    "group_overlap": 'CREATE VIEW selected AS SELECT \'g\' AS "group", 1 AS "row", 1 AS n_tokens',
+    "ranked_utility": 'CREATE VIEW utilities AS SELECT 1 AS "row", 0.5 AS utility',
+    "kept_utility": 'CREATE VIEW joint_shard AS SELECT 1 AS "row", \'d\' AS doc_id, 0.5 AS "utility__a-1.b"',
+    "group_memberships": '''CREATE VIEW kept_utilities AS
+        SELECT 1 AS n_tokens, 0.1 AS joint_utility, 0.5 AS "kept__a-1.b"''',
+    "percentile_statistics": """CREATE VIEW range_sums AS SELECT 'p00-05' AS range, 1 AS n_documents, 1 AS n_tokens,
+        1 AS n_language_score, 1.0 AS language_score, 1 AS n_score, 1.0 AS score, 1 AS n_int_score, 1.0 AS int_score,
+        0 AS position""",
 }
 
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.mixers.influence_density import InfluenceDensity
-from automixer_assets.mixture.groups import list_selections
 from automixer_assets.mixture.regroup import regroup
 from automixer_assets.mixture.weights import (
     GroupTable,
@@ -26,7 +25,7 @@ quick = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCh
 
 def tables_of(root: Path, documents: list[Document], groups: list[str], top_share: float) -> list[GroupTable]:
     regroup(joint=write_joint(root, documents, groups), top_share=top_share, out=root / "grouped")
-    return group_tables(list_selections(root / "grouped"))
+    return group_tables(root / "grouped")
 
 
 def group(name: str, rho: float, product: float = 1.0) -> GroupTable:
