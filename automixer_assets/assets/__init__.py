@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from automixer_assets.assets import corpus, evaluation, influence, mixture, simulation
+from automixer_assets.assets import corpus, evaluation, influence, leakage, mixture, simulation
 from automixer_assets.lake_asset import LakeAsset
 from automixer_assets.settings import Settings
 
@@ -17,6 +17,7 @@ def all_assets(settings: Settings) -> list[LakeAsset]:
     ]
     return [
         *corpus.corpus_assets(settings),
+        *leakage.leakage_assets(),
         *chains,
         *mixture.mixture_assets(settings),
         *evaluation.evaluation_assets(),

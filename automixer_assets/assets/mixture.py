@@ -10,15 +10,17 @@ import polars as pl
 
 from automixer_assets import __version__
 from automixer_assets.assets.influence import influence_column
+from automixer_assets.assets.leakage import exclusion_deps, pin_exclusions, pin_removed
 from automixer_assets.benchmark.selection import select_checkpoints
 from automixer_assets.checkpoint_keys import sync_checkpoint_keys
 from automixer_assets.checks import check_alphas, check_budget, check_joint, check_kept, check_schema, check_weights
 from automixer_assets.code_versions import source_version, sql_version
 from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.errors import AutomixerError
-from automixer_assets.lake import Artifact, Written
+from automixer_assets.lake import SCRATCH, Artifact, Written
 from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Scope, lake_asset
 from automixer_assets.mixture.build import build_manifest
+from automixer_assets.mixture.candidates import restore_rows, without_excluded
 from automixer_assets.mixture.exposure import write_exposure
 from automixer_assets.mixture.groups import GroupOrigin, list_selections
 from automixer_assets.mixture.joint import normalisation_constants
@@ -71,10 +73,10 @@ def mixture_assets(settings: Settings) -> list[LakeAsset]:
             group=GROUP,
             kinds={"duckdb", "parquet"},
             code=sql_version("candidate_totals", "group_cut", "selected_documents", "group_overlap")
-            + source_version("mixture.regroup"),
+            + source_version("mixture.regroup", "mixture.candidates"),
             plan=plan_grouped_shards,
             partitions_def=MIXTURES,
-            deps=[dg.AssetDep("joint_influence", partition_mapping=dg.AllPartitionMapping())],
+            deps=[dg.AssetDep("joint_influence", partition_mapping=dg.AllPartitionMapping()), *exclusion_deps()],
             checks=[
                 Check("kept_share_is_exact", "Each group keeps exactly ceil(top share x n) documents.", check_kept)
             ],
@@ -103,6 +105,7 @@ def _weight_manifest_asset() -> LakeAsset:
             "grouped_shards",
             dg.AssetDep("selected_checkpoints", partition_mapping=dg.AllPartitionMapping()),
             dg.AssetDep("tokenized_corpus", partition_mapping=dg.AllPartitionMapping()),
+            dg.AssetDep("removed_documents", partition_mapping=dg.AllPartitionMapping()),
         ],
         checks=[
             Check("follows_its_schema", "manifest.json validates against the shipped JSON Schema.", check_schema),
@@ -170,7 +173,8 @@ def joint_slice(recipe: Recipe, settings: Settings) -> object:
 
 def grouping_slice(mixture: Mixture, settings: Settings) -> object:
     """What of a mixture and its recipe determines its groups."""
-    return [mixture.top_share, mixture.snapshots, joint_slice(settings.recipe(mixture.recipe), settings)]
+    excluded = [mixture.leaked_documents, settings.corpus.removal_list is not None]
+    return [mixture.top_share, mixture.snapshots, excluded, joint_slice(settings.recipe(mixture.recipe), settings)]
 
 
 def _influence_recipe(scope: Scope, name: str) -> Recipe:
@@ -241,7 +245,8 @@ def _origins(selected: Artifact) -> list[GroupOrigin]:
 def plan_grouped_shards(scope: Scope) -> Build:
     """Which documents are in which group, and how far do the groups overlap?
 
-    Per group the top share of documents by its utility, over the union of the mixture's snapshots.
+    Per group the top share of documents by its utility, over the union of the mixture's snapshots; documents that the
+    mixture excludes take no part.
     """
     mixture = scope.settings.mixture(scope.key)
     made_with = joint_slice(scope.settings.recipe(mixture.recipe), scope.settings)
@@ -249,6 +254,7 @@ def plan_grouped_shards(scope: Scope) -> Build:
         snapshot: scope.pin("joint_influence", multi_key(recipe=mixture.recipe, snapshot=snapshot), settings=made_with)
         for snapshot in mixture_snapshots(scope, mixture)
     }
+    exclusions = pin_exclusions(scope, mixture, list(joint))
 
     def write(out: Path) -> None:
         shards = [
@@ -256,7 +262,10 @@ def plan_grouped_shards(scope: Scope) -> Build:
             for snapshot, artifact in joint.items()
             for path in sorted(artifact.path.glob("shard-*.parquet"))
         ]
-        regroup(joint=shards, top_share=mixture.top_share, out=out)
+        candidates, excluded = without_excluded(shards, exclusions, out / SCRATCH)
+        regroup(joint=candidates, top_share=mixture.top_share, out=out)
+        restore_rows(out, exclusions)
+        excluded.write_parquet(out / "exclusions.parquet")
         (out / "top_share.json").write_text(f"{mixture.top_share!r}\n")
 
     def show(artifact: Artifact) -> Metadata:
@@ -289,6 +298,7 @@ def plan_weight_manifest(scope: Scope) -> Build:
         origins = list(UniformScorer().groups)
     names = sorted({selection.snapshot for selection in list_selections(grouped.path)})
     corpora = {name: open_tokenized(scope.pin("tokenized_corpus", name).path) for name in names}
+    pin_removed(scope, names)  # groups that were made before the list named some of their documents are refused
 
     def write(out: Path) -> Written:
         manifest = build_manifest(
