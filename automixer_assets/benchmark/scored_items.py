@@ -15,7 +15,7 @@ from automixer_assets.benchmark.tasks import ItemSet, load_tasks
 from automixer_assets.settings import Tasks
 
 SCORED_SETS: tuple[ItemSet, ...] = ("selection", "final")
-SCHEMA = {name: pl.String for name in ("task", "item_set", "item_hash", "text", "question")}
+COLUMNS = ("task", "item_set", "item_hash", "text", "question")
 
 
 def scored_items(tasks: Tasks, base: Path, item_sets: pl.DataFrame, *, cache: Path, seed: int = 0) -> pl.DataFrame:
@@ -40,4 +40,4 @@ def scored_items(tasks: Tasks, base: Path, item_sets: pl.DataFrame, *, cache: Pa
                 for task in loaded.values()
                 for item in render_items(task)
             ]
-    return pl.DataFrame(rows, SCHEMA, orient="row")
+    return pl.DataFrame(rows, [(name, pl.String) for name in COLUMNS], orient="row")

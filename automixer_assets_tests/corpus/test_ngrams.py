@@ -39,7 +39,7 @@ def index_of(items: Sequence[Sequence[str]]) -> ngrams.NgramIndex:
     return build_index(texts, range(len(items)), shortest=SHORTEST, longest=LONGEST)
 
 
-def found_by(index: ngrams.NgramIndex, texts: Sequence[Sequence[str]]) -> set[tuple[int, int, tuple[str, ...], int]]:
+def found_by(index: ngrams.NgramIndex, texts: Sequence[list[str]]) -> set[tuple[int, int, tuple[str, ...], int]]:
     """(text, start, words, owner) of every occurrence."""
     occurrences = index.find(pl.Series(texts, dtype=pl.List(pl.String))).join(index.owners, on="ngram")
     return {
