@@ -171,7 +171,7 @@ def applies(asset: str, partition: str, automixer: Automixer) -> bool:
     if asset in ("selected_checkpoints", "joint_influence"):
         recipe = settings.recipes.get(keys[0])
         return recipe is not None and (asset == "joint_influence" or recipe.scorer == "influence")
-    if asset in ("grouped_shards", "weight_manifest", "target_runs"):
+    if asset in ("grouped_shards", "weight_manifest", "group_characteristics", "target_runs"):
         if keys[0] not in settings.mixtures:
             return False
         compared = settings.targets is not None and keys[0] in (settings.targets.baseline, *settings.targets.mixtures)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from automixer_assets.assets import corpus, evaluation, influence, leakage, mixture, simulation
+from automixer_assets.assets import characteristics, corpus, evaluation, influence, leakage, mixture, simulation
 from automixer_assets.lake_asset import LakeAsset
 from automixer_assets.settings import Settings
 
@@ -20,5 +20,6 @@ def all_assets(settings: Settings) -> list[LakeAsset]:
         *leakage.leakage_assets(),
         *chains,
         *mixture.mixture_assets(settings),
+        *characteristics.characteristics_assets(),
         *evaluation.evaluation_assets(),
     ]

@@ -82,6 +82,7 @@ def show_joint_influence(artifact: Artifact, normalisation: str) -> Metadata:
 def show_grouped_shards(artifact: Artifact, joint: dict[str, Artifact]) -> Metadata:
     groups = pl.read_parquet(artifact.path / "groups.parquet")
     overlap = pl.read_parquet(artifact.path / "overlap.parquet")
+    exclusions = pl.read_parquet(artifact.path / "exclusions.parquet")
     files = [str(item.path / "shard-*.parquet") for item in joint.values()]
     utilities = metadata.sample(files, [utility_column(group) for group in groups["group"]])
 
@@ -106,6 +107,7 @@ def show_grouped_shards(artifact: Artifact, joint: dict[str, Artifact]) -> Metad
         "overlap: share of a group's documents (rows) that the other has too": metadata.table(
             overlap.pivot("other", index="group", values="share")
         ),
+        "excluded before groups were formed": metadata.table(exclusions),
         "utility around the threshold": metadata.plot(draw),
         "SQL": metadata.sql(["group_cut", "selected_documents", "group_overlap"]),
     }

@@ -70,7 +70,7 @@ def number_column(path: Path) -> None:
         ("none.txt", None, "detect", "none.txt does not exist: correct corpus.removal_list or remove that setting"),
         ("list.txt", binary, "detect", "list.txt cannot be read ('utf-8' codec can't decode"),
         ("list.parquet", binary, "detect", "list.parquet cannot be read ("),
-        ("list.csv", "a,b\n1,2\n", "detect", "none of the columns 'id', 'doc_id', 'url', 'content_hash' (it has: a, b)"),
+        ("list.csv", "a,b\n1,2\n", "detect", "columns 'id', 'doc_id', 'url', 'content_hash' (it has: a, b)"),
         ("list.parquet", number_column, "detect", "column 'id' is Int64, not text: write it as text"),
         ("list.csv", f"content_hash\n{HASH}\n{HASH}0\n", "detect", f"line 2: '{HASH}0' is not a content hash (32 hex"),
         ("list.txt", "\nexample.org/page", "url", "line 2: 'example.org/page' is not a URL (such as https://"),
