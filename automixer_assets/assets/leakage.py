@@ -13,7 +13,7 @@ from automixer_assets.code_versions import package_version, source_version
 from automixer_assets.corpus.leakage import LEAKAGE_VERSION, write_leakage
 from automixer_assets.corpus.removal import read_removal_list, require_removal_list, write_removed
 from automixer_assets.errors import AutomixerError
-from automixer_assets.lake import file_sha256
+from automixer_assets.lake import Written, digest_of, file_sha256
 from automixer_assets.lake_asset import Build, LakeAsset, Scope, lake_asset
 from automixer_assets.mixture.candidates import Exclusions
 from automixer_assets.pages.leakage import show_leakage, show_removed_documents, show_scored_items
@@ -110,10 +110,11 @@ def plan_removed_documents(scope: Scope) -> Build:
     inventory = scope.pin("snapshot_inventory", scope.key)
     made_with = removal_slice(scope)
 
-    def write(out: Path) -> None:
+    def write(out: Path) -> Written:
         entries = read_removal_list(removal_list(scope), scope.settings.corpus.removal_kind)
         documents = sorted((inventory.path / "documents").glob("shard-*.parquet"))
-        write_removed(documents, entries, out, snapshot=scope.key)
+        removed = write_removed(documents, entries, out, snapshot=scope.key)
+        return Written(content=digest_of(removed))  # which documents: by which entries, mixtures do not care
 
     return scope.build(write, show_removed_documents, settings=made_with)
 

@@ -80,11 +80,16 @@ def match_documents(documents: pl.DataFrame, entries: pl.DataFrame) -> pl.DataFr
     return pl.concat(found).select("row", "doc_id", "content_hash", "kind", "entry").sort("row", "kind")
 
 
-def write_removed(documents: Sequence[Path], entries: pl.DataFrame, out: Path, *, snapshot: str) -> None:
+def write_removed(
+    documents: Sequence[Path], entries: pl.DataFrame, out: Path, *, snapshot: str
+) -> list[tuple[str, int]]:
     """Write `removed.parquet` (a row per document and entry that names it) and `unmatched.parquet` of a snapshot.
 
     Args:
         documents: the inventory's document shards, in order.
+
+    Returns:
+        The removed documents: (shard, row), ascending.
 
     Raises:
         AutomixerError: entries are URLs but no document of the snapshot has one.
@@ -101,12 +106,11 @@ def write_removed(documents: Sequence[Path], entries: pl.DataFrame, out: Path, *
             "has one: give ids or content hashes, or export the snapshot with its `url` column"
         )
     removed = pl.concat(found)
-    with atomic_path(out / "removed.parquet") as temporary:
-        removed.write_parquet(temporary)
-    with atomic_path(out / "unmatched.parquet") as temporary:
-        entries.join(removed, on=["kind", "entry"], how="anti").select("kind", "entry").sort(
-            "kind", "entry"
-        ).write_parquet(temporary)
+    unmatched = entries.join(removed, on=["kind", "entry"], how="anti").select("kind", "entry").sort("kind", "entry")
+    for name, table in (("removed", removed), ("unmatched", unmatched)):
+        with atomic_path(out / f"{name}.parquet") as temporary:
+            table.write_parquet(temporary)
+    return removed.select("shard", "row").unique().sort("shard", "row").rows()
 
 
 def _read_lines(path: Path, kind: DeclaredKind) -> pl.DataFrame:
