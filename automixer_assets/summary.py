@@ -92,8 +92,8 @@ def removal_panel(report: RemovalReport) -> RenderableType:
     note = f"{report.removal_list}: {report.n_entries:,} entries, {len(report.unmatched):,} name no document"
     note += f" ({shown})" if shown else ""
     if not report.mixtures:
-        clean = f"none of the latest mixtures ({', '.join(report.checked) or 'none was made'}) contains any"
-        return Text(f"{note}; {clean}")
+        checked = ", ".join(name[: name.index("@") + 13] for name in report.checked) or "none was made yet"
+        return Text(f"{note}\nnone of the latest mixtures contains a removed document: {checked}")
     rows = [
         {
             "mixture": f"{each.mixture}@{each.digest[:12]}",

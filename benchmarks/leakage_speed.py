@@ -1,9 +1,9 @@
 """How fast documents are compared with scored items: AUTOMIXER_TEST_DATA=... python -m benchmarks.leakage_speed
 
 Every text of the folder's corpora (`corpora/*.parquet`) against the items of its benchmarks (`benchmarks/*/
-validation.jsonl`, an item being all its text fields in a row), from source files to `leakage` shards. Baseline: the same
-definition in plain Python, a set of word tuples and one window at a time, on the first documents of every corpus. CPU
-time of this process, one thread.
+validation.jsonl`, an item being all its text fields in a row), from source files to `leakage` shards. Baseline: the
+same definition in plain Python, a set of word tuples and one window at a time, on the first documents of every corpus.
+CPU time of this process, one thread.
 """
 
 from __future__ import annotations
