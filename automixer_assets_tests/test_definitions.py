@@ -46,13 +46,17 @@ ASSETS: dict[str, tuple[str, str | None, set[str]]] = {
         "recipe x snapshot",
         {"selected_checkpoints", "tokenized_corpus", "demo/checkpoint_influence", "demo/influence_query"},
     ),
-    "grouped_shards": ("mixture", "mixture", {"joint_influence", "leakage", "removed_documents"}),
+    "grouped_shards": ("mixture", "mixture", {"joint_influence", "scored_items", "leakage", "removed_documents"}),
     "weight_manifest": (
         "mixture",
         "mixture",
         {"grouped_shards", "selected_checkpoints", "tokenized_corpus", "removed_documents"},
     ),
-    "group_characteristics": ("mixture", "mixture", {"grouped_shards", "tokenizer", "tokenized_corpus", "leakage"}),
+    "group_characteristics": (
+        "mixture",
+        "mixture",
+        {"grouped_shards", "tokenizer", "tokenized_corpus", "scored_items", "leakage"},
+    ),
     "target_runs": (
         "evaluation",
         "mixture",

@@ -85,6 +85,21 @@ def test_leaked_documents_are_kept_counted_or_excluded_as_the_mixture_says(world
     assert {pin.asset for pin in manifest.pins} >= {"grouped_shards", "tokenized_corpus"}
 
 
+def test_flags_by_other_items_than_are_scored_are_refused(world: World) -> None:
+    """Other gradient items change no flag; fewer final items do, and the flags are then made again first."""
+    more = {"tasks.gradient_items": 9}
+    assert world.run("validation_items", overrides=more) + world.run("scored_items", overrides=more) == [
+        "validation_items",
+        "scored_items",
+    ]
+    assert world.run("leakage", overrides=more) == []
+    fewer = {"tasks.final_items": 5, **EXCLUDE}
+    for asset in ("validation_items", "scored_items"):
+        world.run(asset, overrides=fewer)
+    with pytest.raises(AutomixerError, match="would mix two versions of scored_items"):
+        world.run("grouped_shards", "demo", overrides=fewer)
+
+
 def test_a_list_removes_documents_from_then_on_and_nothing_is_scored_again(world: World) -> None:
     removal_list = world.state / "removed.txt"
     overrides = {"corpus.removal_list": "removed.txt"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from automixer_assets.assets.leakage import scored_slice
+from automixer_assets.assets.leakage import leakage_deps, pin_leakage
 from automixer_assets.assets.mixture import grouping_slice
 from automixer_assets.code_versions import source_version, sql_version
 from automixer_assets.corpus.shards import open_tokenized
@@ -29,7 +29,6 @@ STATEMENTS = (
 
 def characteristics_assets() -> list[LakeAsset]:
     """One table set per mixture."""
-    every = dg.AllPartitionMapping()
     return [
         lake_asset(
             asset="group_characteristics",
@@ -41,8 +40,8 @@ def characteristics_assets() -> list[LakeAsset]:
             deps=[
                 "grouped_shards",
                 "tokenizer",
-                dg.AssetDep("tokenized_corpus", partition_mapping=every),
-                dg.AssetDep("leakage", partition_mapping=every),
+                dg.AssetDep("tokenized_corpus", partition_mapping=dg.AllPartitionMapping()),
+                *leakage_deps(),
             ],
         )
     ]
@@ -58,11 +57,10 @@ def plan_group_characteristics(scope: Scope) -> Build:
     tokenizer = scope.pin("tokenizer")
     selections = list_selections(grouped.path)
     names = sorted({selection.snapshot for selection in selections})
-    made_with = scored_slice(scope)
     corpus = GroupedCorpus(
         selections,
         {name: open_tokenized(scope.pin("tokenized_corpus", name).path) for name in names},
-        {name: scope.pin("leakage", name, settings=made_with).path for name in names},
+        pin_leakage(scope, names),
     )
 
     def write(out: Path) -> None:

@@ -99,7 +99,7 @@ def plan_leakage(scope: Scope) -> Build:
                 on_progress=progress.advance,
             )
 
-    return scope.build(write, show_leakage, settings=scored_slice(scope), resumable=True)
+    return scope.build(write, show_leakage, resumable=True)
 
 
 def plan_removed_documents(scope: Scope) -> Build:
@@ -145,14 +145,21 @@ def pin_removed(scope: Scope, snapshots: Sequence[str]) -> dict[str, Path]:
 
 def pin_exclusions(scope: Scope, mixture: Mixture, snapshots: Sequence[str]) -> Exclusions:
     """What the mixture must leave out of its snapshots."""
-    leakage = {}
-    if mixture.leaked_documents == "exclude":
-        made_with = scored_slice(scope)
-        leakage = {name: scope.pin("leakage", name, settings=made_with).path for name in snapshots}
+    leakage = pin_leakage(scope, snapshots) if mixture.leaked_documents == "exclude" else {}
     return Exclusions(leakage, pin_removed(scope, snapshots))
 
 
+def pin_leakage(scope: Scope, snapshots: Sequence[str]) -> dict[str, Path]:
+    """The flags of snapshots. The items are pinned beside them, so that flags by other items are refused."""
+    scope.pin("scored_items", settings=scored_slice(scope))
+    return {name: scope.pin("leakage", name).path for name in snapshots}
+
+
+def leakage_deps() -> list[dg.AssetDep]:
+    """What `pin_leakage` reads."""
+    return [dg.AssetDep("scored_items"), dg.AssetDep("leakage", partition_mapping=dg.AllPartitionMapping())]
+
+
 def exclusion_deps() -> list[dg.AssetDep]:
-    """What a mixture's exclusions are read from."""
-    every = dg.AllPartitionMapping()
-    return [dg.AssetDep(asset, partition_mapping=every) for asset in ("leakage", "removed_documents")]
+    """What `pin_exclusions` reads."""
+    return [*leakage_deps(), dg.AssetDep("removed_documents", partition_mapping=dg.AllPartitionMapping())]
