@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import dagster as dg
 
 from automixer_assets.errors import ConfigurationError
 from automixer_assets.lake import Lake
+from automixer_assets.lineage import recorded_pins
 from automixer_assets.mixture.manifest import Manifest, load_manifest
 
 ASSET = dg.AssetKey("weight_manifest")
+CHARACTERISTICS = dg.AssetKey("group_characteristics")
 PAGE = 200
 
 
@@ -72,6 +75,25 @@ def find_manifest(instance: dg.DagsterInstance, lake: Lake, name: str) -> Manife
         digests = ", ".join(sorted({version.digest[: len(digest) + 8] for version in matching}))
         raise ConfigurationError(f"{name!r} matches several versions of {mixture!r}: give more of one of {digests}")
     return load_manifest(lake.open(matching[0].uri).path / "manifest.json")
+
+
+def find_characteristics(instance: dg.DagsterInstance, lake: Lake, manifest: Manifest) -> Path:
+    """The folder of group_characteristics that was made from the manifest's very groups.
+
+    Raises:
+        ConfigurationError: it was not made, or from other groups only.
+    """
+    grouped = next(pin.data_version for pin in manifest.pins if pin.asset == "grouped_shards")
+    wanted = dg.AssetRecordsFilter(asset_key=CHARACTERISTICS, asset_partitions=[manifest.mixture])
+    for record in instance.fetch_materializations(wanted, limit=PAGE).records:
+        pins = () if record.asset_materialization is None else recorded_pins(record.asset_materialization.metadata)
+        if grouped in [pin.data_version for pin in pins if pin.asset == "grouped_shards"]:
+            assert record.asset_materialization is not None
+            return lake.open(str(record.asset_materialization.metadata["uri"].value)).path
+    raise ConfigurationError(
+        f"what is characteristic of {manifest.reference[: len(manifest.mixture) + 13]} was not looked for yet: "
+        f"run `automixer materialize +group_characteristics --partition {manifest.mixture}`"
+    )
 
 
 def list_mixtures(instance: dg.DagsterInstance, lake: Lake) -> list[dict[str, object]]:

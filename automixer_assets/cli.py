@@ -20,10 +20,12 @@ from automixer_assets.resources import Automixer, prepare_environment, state_fol
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 mixture_app = typer.Typer(no_args_is_help=True, help="Ask about mixtures.")
+corpus_app = typer.Typer(no_args_is_help=True, help="Ask about documents.")
 snapshot_app = typer.Typer(no_args_is_help=True, help="Tell the project which crawl snapshots exist.")
 tasks_app = typer.Typer(no_args_is_help=True, help="Benchmark tasks.")
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(mixture_app, name="mixture")
+app.add_typer(corpus_app, name="corpus")
 app.add_typer(snapshot_app, name="snapshot")
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -182,20 +184,47 @@ def mixture_list(json_: Json = False, config: Config = None) -> None:
 
 @mixture_app.command("show")
 def mixture_show(
-    name: Annotated[str, typer.Argument(help="NAME or NAME@digest")], json_: Json = False, config: Config = None
+    name: Annotated[str, typer.Argument(help="NAME or NAME@digest")],
+    why: Annotated[
+        bool, typer.Option("--why", help="what sets each group apart from the corpus, and some documents")
+    ] = False,
+    json_: Json = False,
+    config: Config = None,
 ) -> None:
-    """The weight manifest of a mixture: groups, weights, tokens, exposure."""
-    from automixer_assets.catalogue import find_manifest
-    from automixer_assets.summary import manifest_tables
+    """The weight manifest of a mixture: groups, weights, tokens, exposure; or why these documents."""
+    from automixer_assets.catalogue import find_characteristics, find_manifest
+    from automixer_assets.pages.characteristics import characteristics_json
+    from automixer_assets.summary import characteristics_panel, manifest_tables
 
     automixer = _automixer(config, None)
     with _instance() as instance:
         manifest = find_manifest(instance, automixer.lake(), name)
+        folder = find_characteristics(instance, automixer.lake(), manifest) if why else None
     if json_:
-        sys.stdout.write(json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n")
+        document = manifest.model_dump(mode="json")
+        if folder is not None:
+            document = {"mixture": manifest.mixture, "digest": manifest.digest, **characteristics_json(folder)}
+        sys.stdout.write(json.dumps(document, indent=1) + "\n")
         return
-    for part in manifest_tables(manifest):
+    for part in characteristics_panel(manifest, folder) if folder is not None else manifest_tables(manifest):
         out.print(part)
+
+
+@corpus_app.command("removals")
+def corpus_removals(json_: Json = False, config: Config = None, set_: Overrides = None) -> None:
+    """Name the mixtures that contain documents of the removal list; exit code 1 if there are any."""
+    from automixer_assets.removals import report_removals
+    from automixer_assets.summary import removal_panel
+
+    automixer = _automixer(config, set_)
+    with _instance() as instance:
+        report = report_removals(instance, automixer)
+    if json_:
+        sys.stdout.write(json.dumps(report.as_json(), indent=1) + "\n")
+    else:
+        out.print(removal_panel(report))
+    if report.mixtures:
+        raise typer.Exit(1)
 
 
 def _automixer(config: Path | None, overrides: list[str] | None) -> Automixer:

@@ -144,7 +144,7 @@ def _pins_of(instance: dg.DagsterInstance, asset: str, storage_id: int) -> tuple
                 f"the event log no longer holds materialisation {storage_id} of {asset}: "
                 "restore AUTOMIXER_STATE from a copy"
             )
-        cached[storage_id] = _recorded_pins(records[0].asset_materialization.metadata)
+        cached[storage_id] = recorded_pins(records[0].asset_materialization.metadata)
     return cached[storage_id]
 
 
@@ -152,7 +152,8 @@ _PINS: WeakKeyDictionary[dg.DagsterInstance, dict[int, tuple[Pin, ...]]] = WeakK
 """Events never change, so pins are looked up once per storage id."""
 
 
-def _recorded_pins(metadata: Mapping[str, dg.MetadataValue]) -> tuple[Pin, ...]:
+def recorded_pins(metadata: Mapping[str, dg.MetadataValue]) -> tuple[Pin, ...]:
+    """The pins that a materialisation of this project recorded."""
     return tuple(Pin(**document) for document in json.loads(_text(metadata, "pins")))
 
 

@@ -166,10 +166,12 @@ def applies(asset: str, partition: str, automixer: Automixer) -> bool:
     """False for partitions that the settings no longer define, or that a recipe's scorer does not need."""
     settings = automixer.settings()
     keys = partition.split("|")
+    if asset == "removed_documents":
+        return settings.corpus.removal_list is not None
     if asset in ("selected_checkpoints", "joint_influence"):
         recipe = settings.recipes.get(keys[0])
         return recipe is not None and (asset == "joint_influence" or recipe.scorer == "influence")
-    if asset in ("grouped_shards", "weight_manifest", "target_runs"):
+    if asset in ("grouped_shards", "weight_manifest", "group_characteristics", "target_runs"):
         if keys[0] not in settings.mixtures:
             return False
         compared = settings.targets is not None and keys[0] in (settings.targets.baseline, *settings.targets.mixtures)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import polars as pl
 from rich.console import Group, RenderableType
@@ -13,9 +14,13 @@ from rich.text import Text
 from automixer_assets.comparison import MEAN_TASK
 from automixer_assets.metadata import format_cell
 from automixer_assets.mixture.manifest import Manifest
+from automixer_assets.pages.characteristics import characteristics_tables
 from automixer_assets.pages.evaluation import comparison_grid
 from automixer_assets.pages.mixture import contrast_note, manifest_groups
 from automixer_assets.pages.simulation import benchmark_grid
+from automixer_assets.removals import RemovalReport
+
+SHOWN_ENTRIES = 5
 
 
 def frame_table(frame: pl.DataFrame, title: str, caption: str = "") -> RenderableType:
@@ -73,6 +78,33 @@ def manifest_tables(manifest: Manifest) -> Sequence[RenderableType]:
     )
     title = f"Mixture {manifest.mixture}@{manifest.digest[:12]}"
     return [frame_table(manifest_groups(manifest).drop("alpha", "tasks"), title, note)]
+
+
+def characteristics_panel(manifest: Manifest, folder: Path) -> Sequence[RenderableType]:
+    """Why these documents: one table per question."""
+    title = f"Mixture {manifest.mixture}@{manifest.digest[:12]}"
+    return [frame_table(table, f"{title}: {question}") for question, table in characteristics_tables(folder)]
+
+
+def removal_panel(report: RemovalReport) -> RenderableType:
+    """The mixtures that a removal list touches, and the entries that name nothing."""
+    shown = ", ".join(report.unmatched[:SHOWN_ENTRIES]) + (", …" if len(report.unmatched) > SHOWN_ENTRIES else "")
+    note = f"{report.removal_list}: {report.n_entries:,} entries, {len(report.unmatched):,} name no document"
+    note += f" ({shown})" if shown else ""
+    if not report.mixtures:
+        checked = ", ".join(name[: name.index("@") + 13] for name in report.checked) or "none was made yet"
+        return Text(f"{note}\nnone of the latest mixtures contains a removed document: {checked}")
+    rows = [
+        {
+            "mixture": f"{each.mixture}@{each.digest[:12]}",
+            "removed documents": each.n_documents,
+            "by group": ", ".join(f"{group} {count:,}" for group, count in each.groups.items() if count),
+            "first ones": ", ".join(each.first_ids),
+        }
+        for each in report.mixtures
+    ]
+    note += "; materialise these mixtures again: `automixer materialize '+weight_manifest'`"
+    return frame_table(pl.DataFrame(rows), "Mixtures that contain removed documents", note)
 
 
 def recovery_panel(

@@ -27,6 +27,9 @@ ASSETS: dict[str, tuple[str, str | None, set[str]]] = {
     "tokenized_corpus": ("corpus", "snapshot", {"snapshot_inventory", "tokenizer"}),
     "validation_items": ("corpus", None, {"tokenizer"}),
     "reference_sample": ("corpus", None, {"tokenized_corpus"}),
+    "scored_items": ("corpus", None, {"validation_items"}),
+    "leakage": ("corpus", "snapshot", {"snapshot_inventory", "scored_items"}),
+    "removed_documents": ("corpus", "snapshot", {"snapshot_inventory"}),
     "demo/proxy_run": ("demo_simulation", None, {"tokenized_corpus", "tokenizer"}),
     "demo/benchmark_table": ("demo_simulation", None, {"demo/proxy_run", "validation_items"}),
     "demo/proxy_checkpoints": ("demo_simulation", "checkpoint_demo", {"demo/proxy_run"}),
@@ -46,8 +49,21 @@ ASSETS: dict[str, tuple[str, str | None, set[str]]] = {
         "recipe x snapshot",
         {"selected_checkpoints", "tokenized_corpus", "demo/checkpoint_influence", "demo/influence_query"},
     ),
-    "grouped_shards": ("mixture", "mixture", {"joint_influence", "tokenized_corpus"}),
-    "weight_manifest": ("mixture", "mixture", {"grouped_shards", "selected_checkpoints", "tokenized_corpus"}),
+    "grouped_shards": (
+        "mixture",
+        "mixture",
+        {"joint_influence", "tokenized_corpus", "scored_items", "leakage", "removed_documents"},
+    ),
+    "weight_manifest": (
+        "mixture",
+        "mixture",
+        {"grouped_shards", "selected_checkpoints", "tokenized_corpus", "removed_documents"},
+    ),
+    "group_characteristics": (
+        "mixture",
+        "mixture",
+        {"grouped_shards", "tokenizer", "tokenized_corpus", "scored_items", "leakage"},
+    ),
     "target_runs": (
         "evaluation",
         "mixture",

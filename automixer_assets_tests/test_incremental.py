@@ -11,6 +11,8 @@ from automixer_assets import code_versions
 from automixer_assets.mixture.sql import load_sql
 from automixer_assets_tests.world import FIRST_SNAPSHOTS, NEW_SNAPSHOT, World, fingerprints
 
+MADE_OF_GROUPS = ("grouped_shards", "weight_manifest", "group_characteristics", "target_runs")
+
 
 def test_running_again_runs_nothing_and_leaves_the_lake_alone(world: World):
     before = fingerprints(world.lake.root)
@@ -32,6 +34,7 @@ def test_a_new_snapshot_runs_its_own_partitions_and_what_joins_snapshots(world: 
         [
             f"snapshot_inventory[{NEW_SNAPSHOT}]",
             f"tokenized_corpus[{NEW_SNAPSHOT}]",
+            f"leakage[{NEW_SNAPSHOT}]",
             *(f"demo/checkpoint_influence[{checkpoint}|{NEW_SNAPSHOT}]" for checkpoint in world.checkpoints()),
             f"joint_influence[demo|{NEW_SNAPSHOT}]",
             f"joint_influence[uniform|{NEW_SNAPSHOT}]",
@@ -119,4 +122,4 @@ def test_a_comment_in_sql_changes_no_code_version_and_a_word_does(monkeypatch: p
 
 
 def _from_groups_on(mixture: str) -> list[str]:
-    return [f"{asset}[{mixture}]" for asset in ("grouped_shards", "weight_manifest", "target_runs")]
+    return [f"{asset}[{mixture}]" for asset in MADE_OF_GROUPS]

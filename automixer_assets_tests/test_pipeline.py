@@ -58,6 +58,8 @@ def partitions(world: World) -> dict[str, list[str]]:
         "tokenizer": [],
         "validation_items": [],
         "reference_sample": [],
+        "scored_items": [],
+        "leakage": list(FIRST_SNAPSHOTS),
         "demo/proxy_run": [],
         "demo/benchmark_table": [],
         "demo/proxy_checkpoints": checkpoints,
@@ -67,6 +69,7 @@ def partitions(world: World) -> dict[str, list[str]]:
         "joint_influence": [key for name in MIXTURES for key in by_snapshot[name]],
         "grouped_shards": list(MIXTURES),
         "weight_manifest": list(MIXTURES),
+        "group_characteristics": list(MIXTURES),
         "target_runs": list(MIXTURES),
         "comparison_table": [],
         "progress_ratio_table": [],
@@ -80,7 +83,8 @@ def manifest_of(world: World, mixture: str = "demo") -> Manifest:
 def test_every_partition_of_every_asset_is_published_whole(finished: World):
     expected = partitions(finished)
     with finished.active():
-        assert set(expected) == {item.asset for item in all_assets(Automixer().settings())}
+        assets = {item.asset for item in all_assets(Automixer().settings())}
+    assert set(expected) == assets - {"removed_documents"}, "there is no removal list"
     for asset, keys in expected.items():
         for key in keys or [None]:
             artifact = finished.artifact(asset, key)
@@ -144,6 +148,13 @@ TABLES: dict[tuple[str, str], dict[str, type[pl.DataType] | pl.DataType]] = {
         "snapshot": pl.String, "shard": pl.String, "row": pl.Int64, "doc_id": pl.String,
         "token_ids": pl.List(pl.Int32),
     },
+    ("scored_items", "scored_items.parquet"): {
+        "task": pl.String, "item_set": pl.String, "item_hash": pl.String, "text": pl.String, "question": pl.String,
+    },
+    ("leakage", "shard-*.parquet"): {
+        "doc_id": pl.String, "n_ngrams": pl.Int64, "n_items": pl.Int64, "task": pl.String, "item_set": pl.String,
+        "item_hash": pl.String, "shared_words": pl.String,
+    },
     ("demo/proxy_run", "training.parquet"): {
         "step": pl.Int64, "tokens": pl.Int64, "loss": pl.Float64, "learning_rate": pl.Float64,
         "gradient_norm": pl.Float64,
@@ -192,6 +203,26 @@ TABLES: dict[tuple[str, str], dict[str, type[pl.DataType] | pl.DataType]] = {
     },
     ("grouped_shards", "overlap.parquet"): {
         "group": pl.String, "other": pl.String, "n_documents": pl.Int64, "share": pl.Float64,
+    },
+    ("grouped_shards", "exclusions.parquet"): {
+        "snapshot": pl.String, "reason": pl.String, "n_documents": pl.Int64, "n_tokens": pl.Int64,
+    },
+    ("group_characteristics", "characteristics.parquet"): {
+        "group": pl.String, "kind": pl.String, "rank": pl.Int64, "value": pl.String, "n_in_group": pl.Int64,
+        "n_in_corpus": pl.Int64, "share_in_group": pl.Float64, "share_in_corpus": pl.Float64, "log_odds": pl.Float64,
+        "z": pl.Float64,
+    },
+    ("group_characteristics", "quality.parquet"): {
+        "group": pl.String, "column_name": pl.String, "n_documents": pl.Int64, "mean": pl.Float64, "sd": pl.Float64,
+        "corpus_mean": pl.Float64, "corpus_sd": pl.Float64, "difference_in_sd": pl.Float64,
+    },
+    ("group_characteristics", "examples.parquet"): {
+        "group": pl.String, "chosen_by": pl.String, "rank": pl.Int64, "snapshot": pl.String, "shard": pl.String,
+        "row": pl.Int64, "doc_id": pl.String, "n_tokens": pl.Int64, "utility": pl.Float64, "text": pl.String,
+    },
+    ("group_characteristics", "leaked.parquet"): {
+        "group": pl.String, "source": pl.String, "n_documents": pl.Int64, "n_leaked": pl.Int64,
+        "leaked_tokens": pl.Int64,
     },
     ("weight_manifest", "exposure.parquet"): {
         "content_hash": pl.String, "n_tokens": pl.Int64, "n_groups": pl.Int64, "expected_exposures": pl.Float64,

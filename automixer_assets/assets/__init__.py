@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from automixer_assets.assets import (
+    characteristics,
     corpus,
     evaluation,
     imported,
     influence,
+    leakage,
     mixture,
     progress_ratios,
     simulation,
@@ -30,9 +32,11 @@ def all_assets(settings: Settings) -> list[LakeAsset]:
     ]
     return [
         *corpus.corpus_assets(settings),
+        *leakage.leakage_assets(),
         *chains,
         progress_ratios.progress_ratio_asset(settings),
         *mixture.mixture_assets(settings),
+        *characteristics.characteristics_assets(),
         *evaluation.evaluation_assets(),
     ]
 

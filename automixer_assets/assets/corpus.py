@@ -95,7 +95,7 @@ def plan_snapshot_inventory(scope: Scope) -> Build:
 
     One row per document with its carried source columns, and a quarantine table of bad rows with reasons.
     """
-    folder = _snapshot_folder(scope, scope.key)
+    folder = snapshot_folder(scope, scope.key)
     files = source_files(folder)
 
     def write(out: Path) -> None:
@@ -125,7 +125,7 @@ def plan_tokenizer(scope: Scope) -> Build:
     if chosen.proxy is not None:
         return _plan_imported_tokenizer(scope, chosen.proxy)
     inventories = [
-        (scope.pin("snapshot_inventory", snapshot).path, _snapshot_folder(scope, snapshot))
+        (scope.pin("snapshot_inventory", snapshot).path, snapshot_folder(scope, snapshot))
         for snapshot in chosen.snapshots
     ]
 
@@ -166,7 +166,7 @@ def plan_tokenized_corpus(scope: Scope) -> Build:
     Token shards, memory-mappable, row-aligned with the inventory's documents.
     """
     inventory, tokenizer = scope.pin("snapshot_inventory", scope.key), scope.pin("tokenizer")
-    folder = _snapshot_folder(scope, scope.key)
+    folder = snapshot_folder(scope, scope.key)
 
     def write(out: Path) -> None:
         documents = pl.scan_parquet(inventory.path / "documents" / "*.parquet").select(pl.len()).collect().item()
@@ -234,7 +234,8 @@ def _fixed_snapshots(asset: str, snapshots: Sequence[str]) -> list[dg.AssetDep]:
     return [dg.AssetDep(asset, partition_mapping=dg.SpecificPartitionsPartitionMapping(list(snapshots)))]
 
 
-def _snapshot_folder(scope: Scope, snapshot: str) -> Path:
+def snapshot_folder(scope: Scope, snapshot: str) -> Path:
+    """Where the source files of a snapshot lie."""
     return scope.automixer.resolve(scope.settings.corpus.directory) / snapshot
 
 

@@ -13,7 +13,7 @@ from automixer_assets.corpus.reference import read_reference_sample
 from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.errors import AutomixerError
 from automixer_assets.influence import KERNEL_VERSION
-from automixer_assets.lake import Artifact
+from automixer_assets.lake import SCRATCH, Artifact
 from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Plan, Scope, lake_asset
 from automixer_assets.pages.influence import show_checkpoint_influence, show_influence_query
 from automixer_assets.partitions import checkpoint_by_snapshot, checkpoints_of
@@ -168,8 +168,8 @@ def _plan_checkpoint_influence(proxy: str) -> Plan:
 
 
 def _score_snapshot(scope: Scope, checkpoint: Path, query_folder: Path, corpus: Path, out: Path) -> None:
-    """Score shard by shard; a shard that a killed pass finished, from the same inputs, is not scored again."""
-    from automixer_assets.influence import InfluenceQuery, PassOptions, model_digest, score_shards
+    """Score shard by shard, exact copies once; what a killed pass finished, from the same inputs, is not done again."""
+    from automixer_assets.influence import InfluenceQuery, PassOptions, model_digest, score_distinct
     from automixer_assets.proxy.model import load_model
     from automixer_assets.proxy.tokenizer import tokenizer_digest
 
@@ -183,11 +183,12 @@ def _score_snapshot(scope: Scope, checkpoint: Path, query_folder: Path, corpus: 
         )
     total = sum(int(shard.documents["n_tokens"].sum()) for shard in snapshot.shards)
     with scope.progress(total, "tokens") as progress:
-        score_shards(
+        score_distinct(
             model,
             snapshot.shards,
             query,
             out,
+            scratch=out / SCRATCH / "distinct",
             model_digest=digest,
             options=PassOptions(batch_tokens=BATCH_TOKENS),
             on_progress=_advancing(progress),

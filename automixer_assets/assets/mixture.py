@@ -10,6 +10,7 @@ import polars as pl
 
 from automixer_assets import __version__
 from automixer_assets.assets.influence import influence_column
+from automixer_assets.assets.leakage import exclusion_deps, pin_exclusions, pin_removed
 from automixer_assets.assets.task_gradients import pin_cosines, read_cosines, task_gradient_assets
 from automixer_assets.benchmark.selection import select_checkpoints
 from automixer_assets.checkpoint_keys import sync_checkpoint_keys
@@ -17,9 +18,10 @@ from automixer_assets.checks import check_alphas, check_budget, check_joint, che
 from automixer_assets.code_versions import source_version, sql_version
 from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.errors import AutomixerError
-from automixer_assets.lake import Artifact, Written
+from automixer_assets.lake import SCRATCH, Artifact, Written
 from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Scope, lake_asset
 from automixer_assets.mixture.build import build_manifest
+from automixer_assets.mixture.candidates import restore_rows, without_excluded
 from automixer_assets.mixture.exposure import write_exposure
 from automixer_assets.mixture.groups import GroupOrigin, list_selections
 from automixer_assets.mixture.manifest import CreatedBy, write_manifest
@@ -97,12 +99,13 @@ def mixture_assets(settings: Settings) -> list[LakeAsset]:
             group=GROUP,
             kinds={"duckdb", "parquet"},
             code=sql_version(*GROUPING_SQL, *PERCENTILE_SQL)
-            + source_version("mixture.regroup", "mixture.thresholds", "mixture.percentiles"),
+            + source_version("mixture.regroup", "mixture.thresholds", "mixture.percentiles", "mixture.candidates"),
             plan=plan_grouped_shards,
             partitions_def=MIXTURES,
             deps=[
                 dg.AssetDep("joint_influence", partition_mapping=dg.AllPartitionMapping()),
                 dg.AssetDep("tokenized_corpus", partition_mapping=dg.AllPartitionMapping()),
+                *exclusion_deps(),
             ],
             checks=[
                 Check("kept_share_is_exact", "Each group keeps exactly ceil(top share x n) documents.", check_kept)
@@ -132,6 +135,7 @@ def _weight_manifest_asset() -> LakeAsset:
             "grouped_shards",
             dg.AssetDep("selected_checkpoints", partition_mapping=dg.AllPartitionMapping()),
             dg.AssetDep("tokenized_corpus", partition_mapping=dg.AllPartitionMapping()),
+            dg.AssetDep("removed_documents", partition_mapping=dg.AllPartitionMapping()),
         ],
         checks=[
             Check("follows_its_schema", "manifest.json validates against the shipped JSON Schema.", check_schema),
@@ -208,7 +212,8 @@ def joint_slice(recipe: Recipe, settings: Settings) -> object:
 
 def grouping_slice(mixture: Mixture, settings: Settings) -> object:
     """What of a mixture and its recipe determines its groups."""
-    return [mixture.top_share, mixture.snapshots, joint_slice(settings.recipe(mixture.recipe), settings)]
+    excluded = [mixture.leaked_documents, settings.corpus.removal_list is not None]
+    return [mixture.top_share, mixture.snapshots, excluded, joint_slice(settings.recipe(mixture.recipe), settings)]
 
 
 def _influence_recipe(scope: Scope, name: str) -> Recipe:
@@ -284,7 +289,8 @@ def _origins(selected: Artifact) -> list[GroupOrigin]:
 def plan_grouped_shards(scope: Scope) -> Build:
     """Which documents are in which group, and how far do the groups overlap?
 
-    Per group the top share of documents by its utility, over the union of the mixture's snapshots.
+    Per group the top share of documents by its utility, over the union of the mixture's snapshots; documents that the
+    mixture excludes take no part.
     """
     mixture = scope.settings.mixture(scope.key)
     made_with = joint_slice(scope.settings.recipe(mixture.recipe), scope.settings)
@@ -292,6 +298,7 @@ def plan_grouped_shards(scope: Scope) -> Build:
         snapshot: scope.pin("joint_influence", multi_key(recipe=mixture.recipe, snapshot=snapshot), settings=made_with)
         for snapshot in mixture_snapshots(scope, mixture)
     }
+    exclusions = pin_exclusions(scope, mixture, list(joint))
 
     corpora = {snapshot: open_tokenized(scope.pin("tokenized_corpus", snapshot).path) for snapshot in joint}
 
@@ -306,7 +313,10 @@ def plan_grouped_shards(scope: Scope) -> Build:
             for snapshot, corpus in corpora.items()
             for shard in corpus.shards
         }
-        regroup(joint=shards, top_share=mixture.top_share, out=out)
+        candidates, excluded = without_excluded(shards, exclusions, out / SCRATCH)
+        regroup(joint=candidates, top_share=mixture.top_share, out=out)
+        restore_rows(out, exclusions)
+        excluded.write_parquet(out / "exclusions.parquet")
         write_percentile_ranges(joint=shards, documents=documents, out=out / "percentile_ranges.parquet")
         (out / "top_share.json").write_text(f"{mixture.top_share!r}\n")
 
@@ -340,6 +350,7 @@ def plan_weight_manifest(scope: Scope) -> Build:
         origins = list(UniformScorer().groups)
     names = sorted({selection.snapshot for selection in list_selections(grouped.path)})
     corpora = {name: open_tokenized(scope.pin("tokenized_corpus", name).path) for name in names}
+    pin_removed(scope, names)  # groups that were made before the list named some of their documents are refused
 
     def write(out: Path) -> Written:
         manifest = build_manifest(

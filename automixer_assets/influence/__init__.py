@@ -7,6 +7,7 @@ No Dagster here, and torch is imported only when something runs. Read `fit.py`, 
 `reference.py` says the same slowly, in float64, straight from the formulas.
 """
 
+from automixer_assets.influence.copies import score_distinct
 from automixer_assets.influence.curvature import CURVATURES
 from automixer_assets.influence.fit import fit_query, tokens_of_fit
 from automixer_assets.influence.language_model import Backend
@@ -26,6 +27,7 @@ __all__ = [
     "fit_query",
     "merge_queries",
     "model_digest",
+    "score_distinct",
     "score_documents",
     "score_shard",
     "score_shards",

@@ -104,6 +104,7 @@ def _constants(artifact: Artifact) -> pl.DataFrame:
 def show_grouped_shards(artifact: Artifact, joint: dict[str, Artifact]) -> Metadata:
     groups = pl.read_parquet(artifact.path / "groups.parquet")
     overlap = pl.read_parquet(artifact.path / "overlap.parquet")
+    exclusions = pl.read_parquet(artifact.path / "exclusions.parquet")
     files = [str(item.path / "shard-*.parquet") for item in joint.values()]
     utilities = metadata.sample(files, [utility_column(group) for group in groups["group"]])
 
@@ -128,6 +129,7 @@ def show_grouped_shards(artifact: Artifact, joint: dict[str, Artifact]) -> Metad
         "overlap: share of a group's documents (rows) that the other has too": metadata.table(
             overlap.pivot("other", index="group", values="share")
         ),
+        "excluded before groups were formed": metadata.table(exclusions),
         "utility around the threshold": metadata.plot(draw),
         "by range of joint utility (the paper's Table 4)": metadata.table(
             pl.read_parquet(artifact.path / "percentile_ranges.parquet")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from automixer_assets.settings.base import Key, Section
@@ -12,6 +14,14 @@ class Corpus(Section):
 
     directory: str = "snapshots"
     documents_per_shard: int = Field(default=50_000, gt=0)
+    removal_list: str | None = Field(
+        default=None,
+        description="a text, CSV or Parquet file of ids, URLs or content hashes that no mixture may use from now on",
+    )
+    removal_kind: Literal["detect", "id", "url", "content_hash"] = Field(
+        default="detect",
+        description="what the lines of a text file are; a table has columns `id`, `url` or `content_hash`",
+    )
 
 
 class Tokenizer(Section):

@@ -35,8 +35,8 @@ RECIPE_PROFILES: dict[str, dict[str, Any]] = {
     },
 }
 MIXTURE_PROFILES: dict[str, dict[str, Any]] = {
-    "paper": {"nonpositive_density": "error"},
-    "robust": {"nonpositive_density": "softmax"},
+    "paper": {"nonpositive_density": "error", "leaked_documents": "keep"},
+    "robust": {"nonpositive_density": "softmax", "leaked_documents": "exclude"},
 }
 Profile = Literal["paper", "robust"]
 
@@ -85,6 +85,9 @@ class Mixture(Section):
     top_share: float = Field(default=0.5, gt=0, le=1)
     weight_rule: Literal["equation", "appendix_b"] = "equation"
     nonpositive_density: Literal["error", "softmax"]
+    leaked_documents: Literal["keep", "exclude"] = Field(
+        description="documents that repeat a scored benchmark item; excluded ones take no part in the top share"
+    )
     max_epochs: float | None = Field(default=None, gt=0, description="cap: how often a group may be repeated")
     exhaustion_policy: Literal["repeat", "stop_and_raise_others"] = "repeat"
 

@@ -1,0 +1,106 @@
+"""The candidates of a mixture: its snapshots' documents without those that it must not use.
+
+Excluded documents take no part in the top share, so they are taken out before groups are formed. Regrouping numbers
+rows by their place in the shard that it reads; `restore_rows` turns those numbers back into places in the whole shard.
+Memory is bounded by one shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from automixer_assets.errors import AutomixerError
+from automixer_assets.mixture.groups import list_selections
+from automixer_assets.mixture.parquet import write_table
+from automixer_assets.mixture.regroup import JointShard
+
+EXCLUDED_SCHEMA = {"row": pl.Int64, "doc_id": pl.String, "reason": pl.String}
+SUMMARY_SCHEMA = {"snapshot": pl.String, "reason": pl.String, "n_documents": pl.Int64, "n_tokens": pl.Int64}
+
+
+@dataclass(frozen=True)
+class Exclusions:
+    """Which documents a mixture must not use.
+
+    Attributes:
+        leakage: snapshot -> its leakage folder; empty where the mixture keeps documents that repeat scored items.
+        removed: snapshot -> its removed_documents folder; empty without a removal list.
+    """
+
+    leakage: Mapping[str, Path]
+    removed: Mapping[str, Path]
+
+    def of(self, snapshot: str, shard: str) -> pl.DataFrame:
+        """`row, doc_id, reason` of the shard's excluded documents by row; reason `removed` or else `leaked`."""
+        found = [pl.DataFrame(schema=EXCLUDED_SCHEMA)]
+        if snapshot in self.removed:
+            removed = pl.scan_parquet(self.removed[snapshot] / "removed.parquet").filter(pl.col("shard") == shard)
+            found.append(removed.select("row", "doc_id", reason=pl.lit("removed")).collect())
+        if snapshot in self.leakage:
+            flags = pl.scan_parquet(self.leakage[snapshot] / f"{shard}.parquet", row_index_name="row")
+            leaked = flags.filter(pl.col("n_ngrams") > 0).cast({"row": pl.Int64})
+            found.append(leaked.select("row", "doc_id", reason=pl.lit("leaked")).collect())
+        return pl.concat(found).unique("row", keep="first", maintain_order=True).sort("row")
+
+
+def without_excluded(
+    joint: Sequence[JointShard], exclusions: Exclusions, folder: Path
+) -> tuple[list[JointShard], pl.DataFrame]:
+    """Joint shards without excluded rows, written below `folder` where there are any; the others as they are.
+
+    Returns:
+        The shards, and how much was taken out: `snapshot, reason, n_documents, n_tokens`.
+
+    Raises:
+        AutomixerError: an excluded row is not the document that it should be.
+    """
+    candidates, taken = [], [pl.DataFrame(schema=SUMMARY_SCHEMA)]
+    for shard in joint:
+        excluded = exclusions.of(shard.snapshot, shard.shard)
+        if excluded.is_empty():
+            candidates.append(shard)
+            continue
+        table = pq.read_table(shard.path)
+        rows = _verified_rows(excluded, table, shard.path)
+        path = folder / shard.snapshot / f"{shard.shard}.parquet"
+        write_table(table.filter(pa.array(~np.isin(np.arange(table.num_rows), rows))), path)
+        candidates.append(JointShard(shard.snapshot, shard.shard, path))
+        tokens = pl.Series("n_tokens", table["n_tokens"].to_numpy()[rows], pl.Int64)
+        taken.append(
+            excluded.select(
+                pl.lit(shard.snapshot).alias("snapshot"), "reason", pl.lit(1, pl.Int64).alias("n_documents"), tokens
+            )
+        )
+    summary = pl.concat(taken).group_by("snapshot", "reason").sum().sort("snapshot", "reason")
+    return candidates, summary
+
+
+def restore_rows(grouped: Path, exclusions: Exclusions) -> None:
+    """Renumber the rows of selection files that were made from shards of `without_excluded`."""
+    for selection in list_selections(grouped):
+        excluded = exclusions.of(selection.snapshot, selection.shard)["row"].to_numpy()
+        if not len(excluded):
+            continue
+        table = pq.read_table(selection.path)
+        rows = table["row"].to_numpy()
+        # The j-th excluded row e stands before every kept row whose number without the excluded ones is e - j or more.
+        whole = rows + np.searchsorted(excluded - np.arange(len(excluded)), rows, side="right")
+        column = table.schema.get_field_index("row")
+        write_table(table.set_column(column, "row", pa.array(whole, pa.int64())), selection.path)
+
+
+def _verified_rows(excluded: pl.DataFrame, table: pa.Table, path: Path) -> np.ndarray:
+    rows = excluded["row"].to_numpy()
+    if rows[-1] >= table.num_rows or table["doc_id"].take(rows).to_pylist() != excluded["doc_id"].to_list():
+        raise AutomixerError(
+            f"{path} does not hold the documents that are to be excluded in the rows where they should be: "
+            "materialise joint_influence and leakage again"
+        )
+    return rows
