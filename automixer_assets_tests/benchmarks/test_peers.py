@@ -26,7 +26,7 @@ from benchmarks.peers.table import HEADER, line, section, where_behind
 from benchmarks.peers.worker import first_line
 
 HEAD = Configuration("head", vocabulary=64, length=16, directions=2)
-MEASURED = Row("other", "1.0", ((3.0, 2.0), (2.0, 2.0), (2.4, 2.0)), 50.0, 40.0, Agreement(2e-7, 1.0))
+MEASURED = Row("other", "1.0", ((3.0, 2.0), (2.0, 2.0), (2.4, 2.0)), 50.0, 40.0, Agreement(2e-7, 1.0), "note")
 
 
 def test_pairs_take_turns_and_the_first_run_of_each_is_thrown_away():
@@ -47,11 +47,11 @@ def test_ratios_are_taken_pair_by_pair():
 
 
 def test_a_line_gives_median_range_memory_and_agreement():
-    assert line(MEASURED) == "| other (1.0) | 1.20 [1.00, 1.50] | 50 | 40 | 2.0e-07 | 1.0000 | |"
+    assert line(MEASURED) == "| other (1.0) | 1.20 [1.00, 1.50] | 50 | 40 | 2.0e-07 | 1.0000 | note |"
 
 
 def test_a_method_that_failed_keeps_its_line_and_cannot_break_the_table():
-    printed = line(Row("other", "1.0", reason="ValueError: a | b\nsecond line"))
+    printed = line(Row("other", "1.0", remark="ValueError: a | b\nsecond line"))
     assert printed == r"| other (1.0) | - | - | - | - | - | ValueError: a \| b second line |"
     columns = len(re.findall(r"(?<!\\)\|", HEADER.splitlines()[0]))
     assert len(re.findall(r"(?<!\\)\|", printed)) == len(re.findall(r"(?<!\\)\|", line(MEASURED))) == columns
@@ -59,14 +59,14 @@ def test_a_method_that_failed_keeps_its_line_and_cannot_break_the_table():
 
 def test_a_section_tells_our_speed_from_the_median_of_our_runs():
     assert "Ours: 500 tokens/s." in section(HEAD, [MEASURED], tokens=1000)
-    assert "tokens/s" not in section(HEAD, [Row("other", reason="no")], tokens=1000)
+    assert "tokens/s" not in section(HEAD, [Row("other", remark="no")], tokens=1000)
 
 
 def test_ours_is_behind_where_every_pair_says_so_or_memory_does():
     behind = where_behind(
         [
             (HEAD, [MEASURED, Row("faster", "", ((1.0, 2.0), (1.8, 2.0)), 50.0, 40.0)]),
-            (HEAD, [Row("smaller", "", ((3.0, 2.0),), 30.0, 40.0), Row("failed", reason="no")]),
+            (HEAD, [Row("smaller", "", ((3.0, 2.0),), 30.0, 40.0), Row("failed", remark="no")]),
         ]
     )
     assert [text.split(": ")[1] for text in behind.splitlines()[1:]] == [
@@ -137,7 +137,7 @@ def _modules_with_gradients(case: Case) -> set[str]:
 @pytest.mark.skipif(find_spec("trak") is not None, reason="TRAK is installed here")
 def test_a_library_that_is_not_installed_is_a_line_of_the_report():
     missing, present = measure(HEAD, ["TRAK", "autograd loop"], Options(1, 32, 32, limit_seconds=120))
-    assert missing == Row("TRAK", reason="ModuleNotFoundError: No module named 'trak'")
+    assert missing == Row("TRAK", remark="ModuleNotFoundError: No module named 'trak'")
     assert present.agreement is not None
     assert present.agreement.relative_error < 1e-5
     assert len(present.pairs) == 1

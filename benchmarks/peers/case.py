@@ -108,7 +108,7 @@ def mean_loss(model: Any, ids: torch.Tensor) -> torch.Tensor:
 
 
 def default_configurations() -> list[Configuration]:
-    """Every layer set at the base, and every factor varied at least once for each of them."""
+    """A selection that takes about 15 minutes on one core: every layer set, every value of every factor."""
     return [
         Configuration("embedding + head", 4096, 128, 1),
         Configuration("embedding + head", 4096, 128, 8),
@@ -120,7 +120,6 @@ def default_configurations() -> list[Configuration]:
         Configuration("head", 32768, 128, 1),
         Configuration("last block", 4096, 128, 1),
         Configuration("last block", 4096, 512, 8),
-        Configuration("last block", 32768, 128, 1),
     ]
 
 

@@ -35,7 +35,7 @@ class Row:
     memory_mib: float = float("nan")
     ours_mib: float = float("nan")  # in the same pairs
     agreement: Agreement | None = None
-    reason: str = ""  # of a failure
+    remark: str = ""  # why it was not measured, or what else to know
 
     @property
     def ratios(self) -> tuple[float, ...]:
@@ -65,15 +65,16 @@ def _row(method: str, ours: Worker, folder: Path, options: Options) -> Row:
     version = ""
     try:
         with Worker(method, folder, options.limit_seconds) as theirs:
-            version = theirs.prepared().version
+            prepared = theirs.prepared()
+            version = prepared.version
             pairs = alternate(theirs.run, ours.run, options.pairs)
             result, own = theirs.result(), ours.result()
             agreement = agreement_of(result.scores, own.scores)
-            return Row(method, version, pairs, result.memory_mib, own.memory_mib, agreement)
+            return Row(method, version, pairs, result.memory_mib, own.memory_mib, agreement, prepared.note)
     except MethodFailed as failure:
         if failure.method != method:
             raise
-        return Row(method, version, reason=str(failure))
+        return Row(method, version, remark=str(failure))
 
 
 def alternate(theirs: Run, ours: Run, pairs: int) -> tuple[tuple[float, float], ...]:

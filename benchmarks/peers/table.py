@@ -11,7 +11,7 @@ from benchmarks.peers.measure import Row
 
 HEADER = (
     "| method | CPU time / ours, median [min, max] | memory, MiB | ours, MiB "
-    "| relative error | lowest Spearman | why not |\n"
+    "| relative error | lowest Spearman | remark |\n"
     "|---|---|---|---|---|---|---|"
 )
 
@@ -26,12 +26,12 @@ def section(configuration: Configuration, rows: Sequence[Row], tokens: int) -> s
 def line(row: Row) -> str:
     """A method that was not measured keeps its line, with the reason."""
     name = f"{row.method} ({row.version})" if row.version else row.method
-    if row.reason:
-        return f"| {name} | - | - | - | - | - | {_cell(row.reason)} |"
-    cells = [name, spread(row.ratios), f"{row.memory_mib:.0f}", f"{row.ours_mib:.0f}"]
-    if row.agreement is None:
-        return f"| {' | '.join(cells)} | - | - | |"
-    return f"| {' | '.join(cells)} | {row.agreement.relative_error:.1e} | {row.agreement.spearman:.4f} | |"
+    cells = ["-"] * 5
+    if row.agreement is not None:
+        memory = [f"{row.memory_mib:.0f}", f"{row.ours_mib:.0f}"]
+        agreement = [f"{row.agreement.relative_error:.1e}", f"{row.agreement.spearman:.4f}"]
+        cells = [spread(row.ratios), *memory, *agreement]
+    return f"| {' | '.join([name, *cells, _cell(row.remark)])} |"
 
 
 def spread(ratios: Sequence[float]) -> str:

@@ -47,6 +47,7 @@ class Prepared:
     """Model, documents and query are in memory and the method is set up."""
 
     version: str
+    note: str  # what a reader of the table must know
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Worker:
             raise MethodFailed(self._name, f"no answer within {self._limit:.0f} s")
         try:
             answer = self._connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             self._process.join()
             raise MethodFailed(self._name, _ending(self._process.exitcode)) from None
         if isinstance(answer, Failed):
@@ -133,7 +134,7 @@ def _serve(name: str, folder: Path, own_folder: Path, connection: Connection) ->
     torch.set_num_threads(1)
     adapter = importlib.import_module(ADAPTERS[name])
     score = adapter.prepare(read_case(folder, own_folder))
-    connection.send(Prepared(version(adapter.DISTRIBUTION)))
+    connection.send(Prepared(version(adapter.DISTRIBUTION), adapter.NOTE))
     gc.freeze()  # kronfluence collects garbage in every pass: walking all that was imported was half of its time
     before = resident_mib()
     reset_peak()

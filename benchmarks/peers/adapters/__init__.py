@@ -1,4 +1,4 @@
-"""One module per method. Each has DISTRIBUTION, whose version is reported, and prepare(case), which returns Score.
+"""One module per method: DISTRIBUTION, whose version is reported, NOTE for the table, and prepare(case) -> Score.
 
 `prepare` is not timed. It raises CannotScore, after having asked the library, where the library cannot do the case.
 """

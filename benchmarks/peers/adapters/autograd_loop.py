@@ -8,6 +8,7 @@ import torch
 from benchmarks.peers.case import Case, Score, mean_loss
 
 DISTRIBUTION = "torch"
+NOTE = "one document at a time"
 
 
 def prepare(case: Case) -> Score:

@@ -19,6 +19,7 @@ from datasets import Dataset
 from benchmarks.peers.case import CannotScore, Case, Score
 
 DISTRIBUTION = "bergson"
+NOTE = "head forced: its own passes are given the body alone, never lm_head"
 
 
 def prepare(case: Case) -> Score:

@@ -8,6 +8,8 @@ layers of `model.base_model`; the function takes any weight, so embedding and he
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from bergson import IndexConfig
 from bergson.score.output_influence import output_token_influence
@@ -15,12 +17,13 @@ from bergson.score.output_influence import output_token_influence
 from benchmarks.peers.case import Case, Score
 
 DISTRIBUTION = "bergson"
+NOTE = "embedding and head forced; one pass per direction"
 
 
 def prepare(case: Case) -> Score:
     case.model.set_attn_implementation("eager")
     config = IndexConfig(run_path=str(case.folder / "run"), loss_reduction="mean", projection_dim=0)
-    directions = [
+    directions: list[Any] = [
         (r.flatten(1).T, f"{name}.weight", None, False)  # [rows * columns, m], weight, bias, transposed
         for name, r in case.query.items()
     ]

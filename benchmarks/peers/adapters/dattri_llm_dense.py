@@ -17,6 +17,7 @@ from benchmarks.peers.adapters.dattri_llm_texts import live_scoring
 from benchmarks.peers.case import Case, Score
 
 DISTRIBUTION = "dattri-llm"
+NOTE = "through a subclass: its interface takes query texts, no direction"
 
 
 def prepare(case: Case) -> Score:

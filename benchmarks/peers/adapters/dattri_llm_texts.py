@@ -17,6 +17,7 @@ from dattri_llm import AttributionArguments, AttributionTask, HookManagerConfig,
 from benchmarks.peers.case import Case, Score, mean_loss
 
 DISTRIBUTION = "dattri-llm"
+NOTE = "one text per task, its best case; the time includes the texts' gradients"
 
 
 def prepare(case: Case) -> Score:
@@ -43,7 +44,7 @@ def live_scoring(case: Case, attributor: type[TracInAttributor], texts: torch.Te
     return score
 
 
-def _loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def _loss(model: Any, batch: Any) -> torch.Tensor:
     return mean_loss(model, batch["input_ids"]).sum()
 
 

@@ -9,6 +9,7 @@ from torch.func import functional_call, grad, vmap
 from benchmarks.peers.case import Case, Score
 
 DISTRIBUTION = "torch"
+NOTE = ""
 
 
 def prepare(case: Case) -> Score:

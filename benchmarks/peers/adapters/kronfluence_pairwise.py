@@ -21,11 +21,13 @@ from kronfluence.score.dot_product import compute_dot_products_with_loader
 from kronfluence.task import Task
 from kronfluence.utils.constants import ACCUMULATED_PRECONDITIONED_GRADIENT_NAME, ALL_MODULE_NAME
 from kronfluence.utils.state import State
+from torch.cuda.amp import GradScaler
 from torch.utils.data import DataLoader
 
 from benchmarks.peers.case import Case, Score, mean_loss
 
 DISTRIBUTION = "kronfluence"
+NOTE = "inner loop called directly: its analyzer takes query texts, no direction"
 
 
 class LanguageModelling(Task):
@@ -53,7 +55,7 @@ def prepare(case: Case) -> Score:
     def score() -> np.ndarray:
         for module in tracked:  # the loop drops it at its end
             module.storage[ACCUMULATED_PRECONDITIONED_GRADIENT_NAME] = case.query[module.name]
-        scores = compute_dot_products_with_loader(
+        scores: Any = compute_dot_products_with_loader(
             model=model,
             task=task,
             state=State(cpu=True),
@@ -61,7 +63,7 @@ def prepare(case: Case) -> Score:
             factor_args=factor_arguments,
             score_args=score_arguments,
             tracked_module_names=list(case.query),
-            scaler=torch.amp.GradScaler("cpu", enabled=False),
+            scaler=GradScaler(enabled=False),
             disable_tqdm=True,
         )
         return scores[ALL_MODULE_NAME].T.numpy()  # [n, m]

@@ -8,6 +8,7 @@ from automixer_assets.influence import InfluenceQuery, score_documents
 from benchmarks.peers.case import Case, Score
 
 DISTRIBUTION = "automixer-assets"
+NOTE = ""
 
 
 def prepare(case: Case) -> Score:

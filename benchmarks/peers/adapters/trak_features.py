@@ -22,6 +22,7 @@ from trak.projectors import AbstractProjector
 from benchmarks.peers.case import Case, Score
 
 DISTRIBUTION = "traker"
+NOTE = "gradients and projection only: its own score is another quantity"
 
 
 class MeanLoss(AbstractModelOutput):
