@@ -14,10 +14,10 @@ export AUTOMIXER_STATE DAGSTER_HOME OMP_NUM_THREADS OMP_WAIT_POLICY TOKENIZERS_P
 LINEAGE := assets/weight_manifest?view=lineage&lineageScope=upstream&lineageDepth=20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check dev bench clean
+.PHONY: help setup demo test check dev bench bench-peers clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: ## create .venv and install the pinned packages (nothing to do when they are there)
 	@PYTHON="$(PYTHON)" bash scripts/setup.sh "$(VENV)"
@@ -41,6 +41,10 @@ dev: setup ## the Dagster UI, at the lineage of the weight manifest; another por
 
 bench: setup ## the benchmarks; see benchmarks/README.md
 	@"$(BIN)/python" -m benchmarks $(ARGS)
+
+bench-peers: ## other attribution libraries beside ours; they go into .venv-peers
+	@PYTHON="$(PYTHON)" bash benchmarks/peers/setup.sh .venv-peers
+	@HF_HUB_OFFLINE=1 .venv-peers/bin/python -m benchmarks.peers $(ARGS)
 
 clean: ## delete .venv and everything materialised (state outside this folder: only with FORCE=1)
 	@repo=$$(pwd -P); state=$$(cd "$$AUTOMIXER_STATE" 2>/dev/null && pwd -P); \

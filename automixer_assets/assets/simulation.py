@@ -21,7 +21,7 @@ from automixer_assets.pages.simulation import show_benchmark_table, show_proxy_c
 from automixer_assets.partitions import checkpoints_of
 from automixer_assets.progress import Pace
 from automixer_assets.proxy.checkpoints import checkpoint_key, list_checkpoints
-from automixer_assets.settings import Settings, Training
+from automixer_assets.settings import Proxy, Settings, Training
 
 TRAINING_VERSION = "1"
 """Raise when the training loop or the data order changes what comes out: every proxy is then trained again."""
