@@ -1,0 +1,69 @@
+"""One study from its settings to its files; a killed one goes on where it stopped."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks.influence_quality import worlds
+from benchmarks.influence_quality.one_step import write_loss_changes
+from benchmarks.influence_quality.retraining import retrain
+from benchmarks.influence_quality.scoring import (
+    Utilities,
+    all_utilities,
+    fitted,
+    full_models,
+    scored,
+    write_utilities,
+)
+from benchmarks.influence_quality.settings import StudySettings, claim
+
+SCORES, VARIANTS, ONE_STEP = "scores.parquet", "variants.parquet", "one_step.parquet"
+
+
+def run_study(settings: StudySettings, out: Path, *, variants: bool = False) -> None:
+    """Score, step and retrain, as far as it is not done; `variants` adds other dampings and layer sets."""
+    torch.set_num_threads(1)
+    folder = settings.folder(out)
+    claim(folder, settings)
+    world = worlds.build(settings)
+    wanted = {SCORES, ONE_STEP} | ({VARIANTS} if variants else set())
+    if not all((folder / name).exists() for name in wanted):
+        models = full_models(settings, world)
+        write_utilities(folder / SCORES, all_utilities(settings, world, models), world)
+        write_loss_changes(folder / ONE_STEP, settings, world, models[-1])
+        if variants:
+            write_utilities(folder / VARIANTS, variant_utilities(world, models[-1]), world)
+    begun = time.perf_counter()
+
+    def report(done: int, total: int) -> None:
+        if done % 8 == 0 or done == total:
+            print(f"{folder}: {done} of {total} models after {time.perf_counter() - begun:.0f} s", flush=True)
+
+    retrain(settings, world, folder, report)
+
+
+def variant_utilities(world: worlds.World, model) -> Utilities:
+    """Other dampings, and the last block beside the two matrices, at the final model."""
+    queries = {
+        f"{name} {damping:g}": fitted(model, world, curvature, damping)
+        for name, curvature in (("DataInf", "datainf"), ("KFAC", "kfac"))
+        for damping in (0.001, 0.01, 0.1, 1.0, 10.0)
+    }
+    layers = ("embedding", "head", "last_block")
+    more = {
+        f"{name} with last block": fitted(model, world, curvature, layers=layers)
+        for name, curvature in (("DataInf", "datainf"), ("GradDot", "identity"))
+    }
+    single = {
+        f"{name}, {layer} only": fitted(model, world, curvature, layers=(layer,))
+        for name, curvature in (("DataInf", "datainf"), ("KFAC", "kfac"))
+        for layer in ("embedding", "head")
+    }
+    utilities = scored(model, world, queries) | scored(model, world, more)
+    if not model.config.tie_word_embeddings:
+        for label, query in single.items():
+            utilities |= scored(model, world, {label: query})
+    return {name: utility for name, utility in utilities.items() if name != "loss"}
