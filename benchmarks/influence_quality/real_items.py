@@ -49,6 +49,8 @@ def _over_local_files(name: str, data: Path) -> dict[str, object]:
         "dataset_path": "json",
         "dataset_name": None,
         "dataset_kwargs": {
-            "data_files": {split: str(data / "benchmarks" / name / f"{split}.jsonl") for split in ("train", "validation")}
+            "data_files": {
+                split: str(data / "benchmarks" / name / f"{split}.jsonl") for split in ("train", "validation")
+            }
         },
     }

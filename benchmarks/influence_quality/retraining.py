@@ -82,15 +82,16 @@ def train(
 
 
 def document_losses(model: LlamaForCausalLM, texts: Sequence[Text]) -> torch.Tensor:
-    """Mean next-token loss of each text, [B]."""
+    """Mean next-token loss of each text, [B]; no logit is formed at padding."""
     lengths = torch.tensor([len(text.tokens) for text in texts])  # [B]
     ids = torch.zeros(len(texts), int(lengths.max()), dtype=torch.long)  # [B, T], padded on the right
     for row, text in zip(ids, texts, strict=True):
         row[: len(text.tokens)] = torch.tensor(text.tokens)
-    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]  # [B, T - 1, V]
-    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     counted = torch.arange(1, ids.shape[1]) < lengths[:, None]  # [B, T - 1]
-    return (loss.view_as(counted) * counted).sum(1) / (lengths - 1)
+    hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state[counted]  # [N, d]
+    loss = torch.nn.functional.cross_entropy(model.lm_head(hidden), ids[:, 1:][counted], reduction="none")  # [N]
+    weights = (1 / (lengths - 1))[:, None].expand_as(counted)[counted]  # [N]
+    return torch.zeros(len(texts)).index_add(0, counted.nonzero()[:, 0], loss * weights)
 
 
 @torch.no_grad()

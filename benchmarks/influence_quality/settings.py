@@ -29,10 +29,10 @@ class StudySettings:
     sequence_length: int = 64
     hidden_size: int = 48
     tied: bool = False
-    epochs: int = 8
+    epochs: int = 4
     batch_size: int = 8
-    learning_rate: float = 4e-3
-    step_size: float = 0.05  # of the single gradient step
+    learning_rate: float = 2e-3
+    step_size: float = 0.002  # of the single gradient step
 
     @property
     def architecture(self) -> Architecture:

@@ -28,9 +28,7 @@ class Estimate:
 
     def minus(self, other: Estimate) -> Estimate:
         """The difference, resampled together."""
-        return Estimate(
-            self.value - other.value, self.resampled - other.resampled, self.per_seed - other.per_seed
-        )
+        return Estimate(self.value - other.value, self.resampled - other.resampled, self.per_seed - other.per_seed)
 
 
 def rank_correlations(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
