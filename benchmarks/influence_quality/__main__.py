@@ -9,14 +9,14 @@ from pathlib import Path
 from automixer_assets.errors import AutomixerError
 from benchmarks import influence_quality
 from benchmarks.influence_quality.report import report
-from benchmarks.influence_quality.settings import StudySettings, quick
+from benchmarks.influence_quality.settings import quick, study_settings
 from benchmarks.influence_quality.study import run_study
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the studies that are not complete, then print the tables of those that are."""
     options = _parser().parse_args(arguments)
-    wanted = [StudySettings(world=options.world, seed=seed, tied=options.tied) for seed in options.seeds]
+    wanted = [study_settings(options.world, seed, tied=options.tied) for seed in options.seeds]
     if options.quick:
         wanted = [quick(settings) for settings in wanted]
     try:

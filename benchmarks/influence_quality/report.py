@@ -84,7 +84,7 @@ def report(wanted: Sequence[StudySettings], out: Path) -> str:
     for group in dict.fromkeys(task.group for task in studies[0].world.tasks):
         lines += [f"### {group}", "", _ceiling_line(studies, group), "", *_methods(studies, group), ""]
         lines += [*_differences(studies, group), ""]
-    lines += _variants([settings for settings in wanted], out)
+    lines += _variants(wanted, out)
     return "\n".join(lines)
 
 

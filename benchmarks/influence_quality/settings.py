@@ -49,6 +49,17 @@ class StudySettings:
         return out / (f"{self.world}-tied" if self.tied else self.world) / f"seed-{self.seed}"
 
 
+def study_settings(world: WorldName, seed: int, *, tied: bool = False) -> StudySettings:
+    """What the published figures are made with; seed 0 was for choosing it and is not among them.
+
+    micro: of three schedules tried, the one of the highest seed ceiling. The scores were seen beside it, and it matters
+    to them: twice the epochs at twice the rate make the last checkpoint a bad scorer (see the README). real: the
+    schedule of the highest seed ceiling of three; with more epochs than micro it gets fewer halves for the same hour.
+    """
+    settings = StudySettings(world=world, seed=seed, tied=tied)
+    return settings if world == "micro" else replace(settings, epochs=8, halves=32, repeated_halves=12)
+
+
 def quick(settings: StudySettings) -> StudySettings:
     """The same study in miniature: every part runs, no figure means anything."""
     sizes = {"documents": 48, "halves": 6, "repeated_halves": 3, "stepped_documents": 8, "items_per_task": 4}

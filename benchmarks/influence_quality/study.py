@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import torch
+from transformers import LlamaForCausalLM
 
 from benchmarks.influence_quality import worlds
 from benchmarks.influence_quality.one_step import write_loss_changes
@@ -36,16 +37,15 @@ def run_study(settings: StudySettings, out: Path, *, variants: bool = False) -> 
         write_loss_changes(folder / ONE_STEP, settings, world, models[-1])
         if variants:
             write_utilities(folder / VARIANTS, variant_utilities(world, models[-1]), world)
-    begun = time.perf_counter()
 
     def report(done: int, total: int) -> None:
         if done % 8 == 0 or done == total:
-            print(f"{folder}: {done} of {total} models after {time.perf_counter() - begun:.0f} s", flush=True)
+            print(f"{folder}: {done} of {total} models, {time.process_time():.0f} CPU-s so far", flush=True)
 
     retrain(settings, world, folder, report)
 
 
-def variant_utilities(world: worlds.World, model) -> Utilities:
+def variant_utilities(world: worlds.World, model: LlamaForCausalLM) -> Utilities:
     """Other dampings, and the last block beside the two matrices, at the final model."""
     queries = {
         f"{name} {damping:g}": fitted(model, world, curvature, damping)
