@@ -13,7 +13,7 @@ Data flow, one study = one world under one seed, all files below --out/<world>/s
     retraining.py  halves -> models -> losses of the tasks   retrained/<run>-<half>.json, one per model: resumable
     scoring.py     full model -> utility per document        scores.parquet (method, task, document, utility)
     one_step.py    full model -> loss changes                one_step.parquet
-    statistics.py  both -> correlations with bootstrap intervals, paired between methods
+    estimates.py   both -> correlations with bootstrap intervals, paired between methods
     report.py      studies of one world -> Markdown tables
 
 Every document is one training sequence and weighs the same (the mean loss over its tokens), so that the objective is

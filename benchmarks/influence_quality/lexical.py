@@ -34,8 +34,8 @@ def _counts(
     documents: Sequence[str], tasks: Sequence[Sequence[str]], words: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Occurrences of each n-gram of the documents: [n, w] in them, [m, w] in each task's items."""
-    vectorizer = CountVectorizer(ngram_range=words, token_pattern=r"\w+|[^\w\s]", dtype=np.float64)
-    counts = vectorizer.fit_transform(documents)
+    vectorizer = CountVectorizer(ngram_range=words, token_pattern=r"\w+|[^\w\s]")
+    counts = vectorizer.fit(documents).transform(documents).toarray().astype(float)  # [n, w]
     # No n-gram may span two items, so items are counted one by one.
-    queries = [np.asarray(vectorizer.transform(items).sum(axis=0))[0] for items in tasks]
-    return counts.toarray(), np.array(queries)
+    queries = [vectorizer.transform(items).toarray().sum(axis=0) for items in tasks]
+    return counts, np.array(queries)

@@ -42,7 +42,9 @@ def _changes(
     gradients = torch.autograd.grad(loss, parameters)
     kept = [parameter.detach().clone() for parameter in parameters]
     with torch.no_grad():
-        torch._foreach_add_(parameters, gradients, alpha=-step_size)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.sub_(gradient, alpha=step_size)
         after = task_losses(model, world)
-        torch._foreach_copy_(parameters, kept)
+        for parameter, value in zip(parameters, kept, strict=True):
+            parameter.copy_(value)
     return {task: after[task] - before[task] for task in before}

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.influence_quality import worlds
+from benchmarks.influence_quality.estimates import Estimate, clean_over_noise, estimate, mean_and_spread
 from benchmarks.influence_quality.one_step import read_loss_changes, stepped_documents
 from benchmarks.influence_quality.retraining import FIRST, SECOND, halves, losses_path, measured_losses
 from benchmarks.influence_quality.scoring import Utilities, read_utilities, standardised
 from benchmarks.influence_quality.settings import StudySettings
-from benchmarks.influence_quality.statistics import Estimate, clean_over_noise, estimate, mean_and_spread
 from benchmarks.influence_quality.study import ONE_STEP, SCORES, VARIANTS
 
 PAIRS = (
@@ -64,15 +64,15 @@ class Finished:
         return clean_over_noise(utility, self.world.kinds, self.world.clean, noise)
 
 
-def finished(settings: StudySettings, out: Path, scores: str = SCORES) -> Finished | None:
+def finished(settings: StudySettings, out: Path) -> Finished | None:
     """The study if it is complete, else None."""
     folder = settings.folder(out)
     runs = [(FIRST, half) for half in range(settings.halves)]
     runs += [(SECOND, half) for half in range(settings.repeated_halves)]
-    if not (folder / scores).exists() or not all(losses_path(folder, *run).exists() for run in runs):
+    if not (folder / SCORES).exists() or not all(losses_path(folder, *run).exists() for run in runs):
         return None
     world = worlds.build(settings)
-    return Finished(settings, world, folder, read_utilities(folder / scores, world))
+    return Finished(settings, world, folder, read_utilities(folder / SCORES, world))
 
 
 def report(wanted: Sequence[StudySettings], out: Path) -> str:
@@ -82,10 +82,16 @@ def report(wanted: Sequence[StudySettings], out: Path) -> str:
         return "No study is complete yet."
     lines = [_heading(studies, len(wanted))]
     for group in dict.fromkeys(task.group for task in studies[0].world.tasks):
-        lines += [f"### {group}", "", _ceiling_line(studies, group), "", *_methods(studies, group), ""]
-        lines += [*_differences(studies, group), ""]
-    lines += _variants(wanted, out)
+        scores = lds(studies, group)
+        lines += [f"### {group}", "", _ceiling_line(studies, group), "", *_methods(studies, group, scores), ""]
+        lines += [*_differences(scores), ""]
+    lines += _variants(studies)
     return "\n".join(lines)
+
+
+def lds(studies: Sequence[Finished], group: str) -> dict[str, Estimate]:
+    """Method -> its linear datamodelling score."""
+    return {method: estimate([study.halves(method, group) for study in studies]) for method in studies[0].utilities}
 
 
 def _heading(studies: Sequence[Finished], n_wanted: int) -> str:
@@ -98,43 +104,54 @@ def _heading(studies: Sequence[Finished], n_wanted: int) -> str:
 
 def _ceiling_line(studies: Sequence[Finished], group: str) -> str:
     ceiling = estimate([study.ceiling(group) for study in studies])
-    return f"Seed ceiling: {_with_interval(ceiling)}, over {studies[0].settings.repeated_halves} halves per seed."
+    best = float(np.sqrt(max(ceiling.value, 0)))
+    return (
+        f"Seed ceiling: two runs on the same halves agree by {_with_interval(ceiling)} "
+        f"({studies[0].settings.repeated_halves} halves per seed), so knowing a half's expected loss would give an LDS "
+        f"of about {best:.2f}, the root."
+    )
 
 
-def _methods(studies: Sequence[Finished], group: str) -> list[str]:
+def _methods(studies: Sequence[Finished], group: str, scores: Mapping[str, Estimate]) -> list[str]:
     noises = studies[0].world.noise
     header = ["score", "LDS [95 %]", "seeds", "one step [95 %]", *(f"AUC over {noise}" for noise in noises)]
     rows = [_row(header), _row(["---"] * len(header))]
-    for method in studies[0].utilities:
-        lds = estimate([study.halves(method, group) for study in studies])
+    for method, score in scores.items():
         steps = estimate([study.steps(method, group) for study in studies])
         aucs = [mean_and_spread([study.auc(method, noise) for study in studies]) for noise in noises]
-        span = f"{lds.per_seed.min():.3f} to {lds.per_seed.max():.3f}"
-        rows.append(_row([method, _with_interval(lds), span, _with_interval(steps), *aucs]))
+        span = f"{score.per_seed.min():.3f} to {score.per_seed.max():.3f}"
+        rows.append(_row([method, _with_interval(score), span, _with_interval(steps), *aucs]))
     return rows
 
 
-def _differences(studies: Sequence[Finished], group: str) -> list[str]:
-    """LDS of one method minus the other, paired by half; with how many seeds agree in sign."""
-    rows = [_row(["LDS difference", "[95 %]", "seeds above 0"]), _row(["---"] * 3)]
+def _differences(scores: Mapping[str, Estimate]) -> list[str]:
+    """LDS of one method minus the other, paired by half, and over seeds."""
+    header = ["LDS difference", "[95 % over halves]", "[95 % over seeds]", "seeds above 0"]
+    rows = [_row(header), _row(["---"] * len(header))]
     for one, other in PAIRS:
-        estimates = [estimate([study.halves(method, group) for study in studies]) for method in (one, other)]
-        difference = estimates[0].minus(estimates[1])
-        above = f"{int((difference.per_seed > 0).sum())} of {len(studies)}"
-        rows.append(_row([f"{one} − {other}", _with_interval(difference, sign="+"), above]))
+        difference = scores[one].minus(scores[other])
+        above = f"{int((difference.per_seed > 0).sum())} of {len(difference.per_seed)}"
+        low, high = difference.interval_over_seeds
+        over_seeds = f"[{low:+.3f}, {high:+.3f}]"
+        rows.append(_row([f"{one} − {other}", _with_interval(difference, sign="+"), over_seeds, above]))
     return rows
 
 
-def _variants(wanted: Sequence[StudySettings], out: Path) -> list[str]:
-    studies = [study for settings in wanted if (study := finished(settings, out, VARIANTS)) is not None]
-    if not studies:
+def _variants(studies: Sequence[Finished]) -> list[str]:
+    """LDS of other dampings and layer sets, over the seeds that have them."""
+    paths = [study.folder / VARIANTS for study in studies]
+    varied = [
+        replace(study, utilities=read_utilities(path, study.world))
+        for study, path in zip(studies, paths, strict=True)
+        if path.exists()
+    ]
+    if not varied:
         return []
-    groups = list(dict.fromkeys(task.group for task in studies[0].world.tasks))
+    groups = list(dict.fromkeys(task.group for task in varied[0].world.tasks))
+    columns = [lds(varied, group) for group in groups]
     rows = [_row(["variant", *(f"LDS, {group} [95 %]" for group in groups)]), _row(["---"] * (1 + len(groups)))]
-    for method in studies[0].utilities:
-        cells = [_with_interval(estimate([s.halves(method, group) for s in studies])) for group in groups]
-        rows.append(_row([method, *cells]))
-    return [f"### Variants, seed {', '.join(str(s.settings.seed) for s in studies)}", "", *rows]
+    rows += [_row([method, *(_with_interval(column[method]) for column in columns)]) for method in columns[0]]
+    return [f"### Variants, seeds {', '.join(str(study.settings.seed) for study in varied)}", "", *rows]
 
 
 def _with_interval(figure: Estimate, sign: str = "") -> str:

@@ -1,6 +1,6 @@
 """Models trained on random halves of the documents, and the losses that result.
 
-A plain loop, one model after the other: training eight at once under torch.func.vmap took .65 to .90 of a loop's time
+A plain loop, one model after the other: training eight at once under torch.func.vmap took .69 to .96 of a loop's time
 per model on one core (models of this size are bound by arithmetic, not by overhead), which is not worth its opacity.
 """
 

@@ -53,8 +53,9 @@ def study_settings(world: WorldName, seed: int, *, tied: bool = False) -> StudyS
     """What the published figures are made with; seed 0 was for choosing it and is not among them.
 
     micro: of three schedules tried, the one of the highest seed ceiling. The scores were seen beside it, and it matters
-    to them: twice the epochs at twice the rate make the last checkpoint a bad scorer (see the README). real: the
-    schedule of the highest seed ceiling of three; with more epochs than micro it gets fewer halves for the same hour.
+    to them: twice the epochs at twice the rate make the last checkpoint a bad scorer (see benchmarks/README.md).
+    real: the schedule of the highest seed ceiling of three, looked at alone but for one of the two that were dropped.
+    With more epochs than micro it gets fewer halves for the same hour.
     """
     settings = StudySettings(world=world, seed=seed, tied=tied)
     return settings if world == "micro" else replace(settings, epochs=8, halves=32, repeated_halves=12)

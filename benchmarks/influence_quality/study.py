@@ -46,24 +46,21 @@ def run_study(settings: StudySettings, out: Path, *, variants: bool = False) -> 
 
 
 def variant_utilities(world: worlds.World, model: LlamaForCausalLM) -> Utilities:
-    """Other dampings, and the last block beside the two matrices, at the final model."""
-    queries = {
+    """Other dampings and layer sets, at the final model."""
+    dampings = {
         f"{name} {damping:g}": fitted(model, world, curvature, damping)
         for name, curvature in (("DataInf", "datainf"), ("KFAC", "kfac"))
         for damping in (0.001, 0.01, 0.1, 1.0, 10.0)
     }
-    layers = ("embedding", "head", "last_block")
-    more = {
-        f"{name} with last block": fitted(model, world, curvature, layers=layers)
+    with_block = {
+        f"{name} with last block": fitted(model, world, curvature, layers=("embedding", "head", "last_block"))
         for name, curvature in (("DataInf", "datainf"), ("GradDot", "identity"))
     }
-    single = {
-        f"{name}, {layer} only": fitted(model, world, curvature, layers=(layer,))
-        for name, curvature in (("DataInf", "datainf"), ("KFAC", "kfac"))
-        for layer in ("embedding", "head")
-    }
-    utilities = scored(model, world, queries) | scored(model, world, more)
-    if not model.config.tie_word_embeddings:
-        for label, query in single.items():
-            utilities |= scored(model, world, {label: query})
+    utilities = scored(model, world, dampings) | scored(model, world, with_block)
+    for layer in () if model.config.tie_word_embeddings else ("embedding", "head"):
+        alone = {
+            f"{name}, {layer} only": fitted(model, world, curvature, layers=(layer,))
+            for name, curvature in (("DataInf", "datainf"), ("KFAC", "kfac"))
+        }
+        utilities |= scored(model, world, alone)
     return {name: utility for name, utility in utilities.items() if name != "loss"}
