@@ -12,7 +12,6 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,18 +46,47 @@ WARM_UP_STEPS = 10
 
 @dataclass(frozen=True)
 class Timed:
-    """One run: seconds of CPU and of wall time, and its mean loss."""
+    """One run: seconds of CPU and of wall time over the steps after the warm-up, and the mean loss of all."""
 
     cpu: float
     wall: float
     loss: float
 
 
+class Clock:
+    """Ticks after every step. Set-up is left out: the Trainer's would dominate runs as short as a benchmark's."""
+
+    def __init__(self) -> None:
+        self._begun, self._last = (0.0, 0.0), (0.0, 0.0)
+
+    def tick(self, step: int) -> None:
+        self._last = time.process_time(), time.perf_counter()
+        if step == WARM_UP_STEPS:
+            self._begun = self._last
+
+    def timed(self, loss: float) -> Timed:
+        return Timed(self._last[0] - self._begun[0], self._last[1] - self._begun[1], loss)
+
+
+class Rows(torch.utils.data.Dataset):
+    """The first `count` packed sequences, for the Trainer's data loader."""
+
+    def __init__(self, batches: PackedTokens, count: int) -> None:
+        self._batches, self._count = batches, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        ids = torch.from_numpy(self._batches.sequence(index))
+        return {"input_ids": ids, "labels": ids}
+
+
 def main() -> None:
     """Print a Markdown table of ratios, ours over the Trainer's; below 1 we are faster."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=5, help="paired runs per row")
-    parser.add_argument("--steps", type=int, default=60, help="steps per run")
+    parser.add_argument("--steps", type=int, default=60, help=f"steps per run, {WARM_UP_STEPS} untimed")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print("| model | tokens per step | CPU time, ours / Trainer, median [min, max] | wall time | loss differs by |")
@@ -99,32 +127,31 @@ def compare(architecture: Architecture, vocab_size: int, training: Training, pai
 
         def pair(number: int) -> tuple[Timed, Timed]:
             first, second, out = model(), model(), Path(folder) / str(number)
-            return timed(lambda: ours(first, batches, training, out)), timed(lambda: theirs(second, batches, training))
+            return ours(first, batches, training, out), theirs(second, batches, training)
 
         return [pair(number) for number in range(pairs + 1)][1:]
 
 
-def ours(model: Any, batches: PackedTokens, training: Training, out: Path) -> float:
-    run = train(model, batches, training, out=out, checkpoint_steps=[])
-    return float(pl.read_parquet(run.history_path)["loss"].to_numpy().mean())
+def ours(model: Any, batches: PackedTokens, training: Training, out: Path) -> Timed:
+    clock = Clock()
+    run = train(model, batches, training, out=out, checkpoint_steps=[], on_progress=lambda step, *_: clock.tick(step))
+    return clock.timed(float(pl.read_parquet(run.history_path)["loss"].to_numpy().mean()))
 
 
-def theirs(model: Any, batches: PackedTokens, training: Training) -> float:
+def theirs(model: Any, batches: PackedTokens, training: Training) -> Timed:
     """The Trainer as its documentation sets it up; ours only the optimizer's groups, so that both decay alike."""
-    from transformers import PrinterCallback, Trainer, TrainingArguments
+    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
     from transformers.utils import logging
-
-    class Rows(torch.utils.data.Dataset):
-        def __len__(self) -> int:
-            return training.steps * training.batch_size
-
-        def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-            ids = torch.from_numpy(batches.sequence(index))
-            return {"input_ids": ids, "labels": ids}
 
     class InOrder(Trainer):
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            return torch.utils.data.SequentialSampler(Rows())
+            return torch.utils.data.SequentialSampler(rows)
+
+    clock, rows = Clock(), Rows(batches, training.steps * training.batch_size)
+
+    class Ticks(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            clock.tick(state.global_step)
 
     logging.set_verbosity_error()
     with tempfile.TemporaryDirectory() as folder:
@@ -143,15 +170,10 @@ def theirs(model: Any, batches: PackedTokens, training: Training) -> float:
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate(training, step) / training.learning_rate
         )
-        trainer = InOrder(model=model, args=arguments, train_dataset=Rows(), optimizers=(optimizer, schedule))
+        trainer = InOrder(model=model, args=arguments, train_dataset=rows, optimizers=(optimizer, schedule))
         trainer.remove_callback(PrinterCallback)  # its log records would bury the table
-        return trainer.train().training_loss
-
-
-def timed(work: Callable[[], float]) -> Timed:
-    cpu, wall = time.process_time(), time.perf_counter()
-    loss = work()
-    return Timed(time.process_time() - cpu, time.perf_counter() - wall, loss)
+        trainer.add_callback(Ticks())
+        return clock.timed(trainer.train().training_loss)
 
 
 def spread(values: list[float]) -> str:
