@@ -12,7 +12,7 @@ from automixer_assets.influence import fit_query, score_documents
 from automixer_assets.influence.batches import windows_of
 from automixer_assets.influence.language_model import opened
 from automixer_assets.proxy.model import build_model
-from automixer_assets.proxy.presets import PRESETS
+from automixer_assets.settings import Architecture
 from benchmarks.measuring import CONTEXT, documents_of, floor_operations, head_operations, validation_of, web_lengths
 
 VOCABULARY, TOKENS, RUNS = 32_000, 2**19, 3
@@ -41,7 +41,7 @@ def gpu(options: argparse.Namespace) -> None:
 
 
 def _measured(size: str, peak: float | None) -> list[str]:
-    model = build_model(PRESETS[size], VOCABULARY, CONTEXT, seed=0).bfloat16()
+    model = build_model(Architecture.model_validate(size), VOCABULARY, CONTEXT, seed=0).bfloat16()
     torch.nn.Module.to(model, "cuda")
     lengths = web_lengths(TOKENS)
     documents = documents_of(lengths, VOCABULARY)
@@ -57,8 +57,8 @@ def _measured(size: str, peak: float | None) -> list[str]:
         score_documents(model, documents, query)  # ends with results on the host
         seconds.append(time.perf_counter() - begun)
     inputs = [window.n_inputs for i, length in enumerate(lengths) for window in windows_of(i, length, CONTEXT)]
-    operations = floor_operations(PRESETS[size], VOCABULARY, inputs) + head_operations(
-        PRESETS[size], VOCABULARY, inputs
+    operations = floor_operations(Architecture.model_validate(size), VOCABULARY, inputs) + head_operations(
+        Architecture.model_validate(size), VOCABULARY, inputs
     )
     median = float(np.median(seconds))
     share = "peak not listed" if peak is None else f"{operations / median / peak:.1%}"

@@ -82,5 +82,4 @@ def _tasks(documents: list[tuple[Document, list[int]]]) -> dict[str, list[tuple[
 
 def _spearman(first: np.ndarray, second: np.ndarray) -> float:
     ranks = np.stack([first, second]).argsort(axis=1).argsort(axis=1)  # [2, n]
-    (_, correlation), _ = np.corrcoef(ranks).tolist()
-    return correlation
+    return float(np.corrcoef(ranks)[0, 1])

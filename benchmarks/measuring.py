@@ -11,7 +11,6 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from automixer_assets.proxy.model import build_model
-from automixer_assets.proxy.presets import PRESETS
 from automixer_assets.settings import Architecture
 
 CONTEXT = 2048
@@ -19,7 +18,7 @@ SIZES = {
     "5M": Architecture(
         hidden_size=256, intermediate_size=704, num_hidden_layers=6, num_attention_heads=4, num_key_value_heads=2
     ),
-    "25M": PRESETS["25M"],
+    "25M": Architecture.model_validate("25M"),
 }
 """By size: a body of 5 million parameters, and the paper's smallest proxy (a body of 15 million, tied weights)."""
 MEDIAN_TOKENS, SPREAD = 400, 0.9
