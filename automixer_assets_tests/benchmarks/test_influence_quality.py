@@ -195,6 +195,8 @@ def test_the_command_runs_reports_and_refuses_other_settings(
     printed = capsys.readouterr().out
     assert "1 of 1 seeds" in printed
     assert "| BM25 + KFAC − BM25 |" in printed
+    assert "one seed" in printed
+    assert "nan" not in printed
     assert main([*command, "--quick", "--report"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == printed.splitlines()[-1]
     assert main(command) == 1

@@ -132,7 +132,7 @@ def _differences(scores: Mapping[str, Estimate]) -> list[str]:
         difference = scores[one].minus(scores[other])
         above = f"{int((difference.per_seed > 0).sum())} of {len(difference.per_seed)}"
         low, high = difference.interval_over_seeds
-        over_seeds = f"[{low:+.3f}, {high:+.3f}]"
+        over_seeds = f"[{low:+.3f}, {high:+.3f}]" if len(difference.per_seed) > 1 else "one seed"
         rows.append(_row([f"{one} − {other}", _with_interval(difference, sign="+"), over_seeds, above]))
     return rows
 
