@@ -120,10 +120,11 @@ def _weight_manifest_asset() -> LakeAsset:
         asset="weight_manifest",
         group=GROUP,
         kinds={"duckdb", "json"},
-        code=sql_version("group_density", "appendix_b_products", "exposure")
+        code=sql_version("group_density", "appendix_b_products", "density_buckets", "exposure")
         + source_version(
             "mixture.build",
             "mixture.weights",
+            "mixture.uncertainty",
             "mixture.budget",
             "mixture.exposure",
             "mixers",

@@ -19,7 +19,8 @@ class GroupWeights:
 
     weights: tuple[float, ...]
     appendix_b: tuple[float, ...]
-    intervals: tuple[tuple[float, float], ...] | None = None
+    intervals: tuple[tuple[float, float] | None, ...] | None = None
+    """A mixer's own; without them `mixture.build` resamples documents."""
 
 
 class Mixer(Protocol):

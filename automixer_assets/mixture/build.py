@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from automixer_assets.mixture.manifest import (
     Pin,
     manifest_digest,
 )
+from automixer_assets.mixture.uncertainty import bucket_sums, weight_intervals
 from automixer_assets.mixture.weights import GroupTable, group_tables, weight_contrast
 from automixer_assets.settings import Mixture, Recipe, profile_differences
 
@@ -54,7 +56,10 @@ def build_manifest(
     """
     selections = list_selections(grouped)
     tables = group_tables(grouped)
-    weights = (mixer or mixer_of(mixture)).weigh(tables)
+    rule = mixer or mixer_of(mixture)
+    weights = rule.weigh(tables)
+    if weights.intervals is None:
+        weights = replace(weights, intervals=_intervals(selections, rule))
     allocation = _allocation(mixture, tables, weights)
     fields: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -95,6 +100,12 @@ def manifest_options(mixture: Mixture, recipe: Recipe) -> dict[str, Any]:
     if recipe.profile != mixture.profile:
         options["recipe.profile"] = recipe.profile
     return dict(sorted(options.items()))
+
+
+def _intervals(selections: Sequence[Selection], mixer: Mixer) -> tuple[tuple[float, float] | None, ...]:
+    """Bootstrap over documents; None where some resamples have no weights at all."""
+    found = weight_intervals(bucket_sums(selections), mixer)
+    return tuple(None if each.low is None or each.high is None else (each.low, each.high) for each in found)
 
 
 def _allocation(mixture: Mixture, tables: Sequence[GroupTable], weights: GroupWeights) -> Allocation:

@@ -18,6 +18,7 @@ from automixer_assets.errors import AutomixerError
 
 SCHEMA_VERSION = 1
 WEIGHT_TOLERANCE = 1e-9
+DOUBTFUL_RATIO = 2.0
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -47,6 +48,11 @@ class ManifestShard(Record):
         return self.uri.split("/")[-1].removesuffix(".parquet")
 
 
+def is_doubtful(interval: tuple[float, float] | None) -> bool:
+    """Whether the ends of a weight's interval differ by a factor of two, or it has none."""
+    return interval is None or interval[1] >= DOUBTFUL_RATIO * interval[0]
+
+
 class ManifestGroup(Record):
     """A group of documents and its sampling weight."""
 
@@ -61,12 +67,19 @@ class ManifestGroup(Record):
     density: Finite = Field(description="rho_g: mean joint utility per token")
     density_scaled: Finite = Field(description="mean min-max scaled total influence per token (Appendix B)")
     weight: Share = Field(description="share of the run's tokens, before any cap")
-    weight_interval: tuple[float, float] | None
+    weight_interval: tuple[float, float] | None = Field(
+        description="95 % interval, documents resampled within the groups; null where a resample has no weights"
+    )
     weight_appendix_b: Share
     exposure: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         description="tokens allocated to the group / n_tokens: how often it is read"
     )
     shards: list[ManifestShard]
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the weight could as well be half or twice as large."""
+        return is_doubtful(self.weight_interval)
 
     @property
     def allocated_tokens(self) -> int:

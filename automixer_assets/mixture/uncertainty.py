@@ -24,8 +24,6 @@ from automixer_assets.mixture.weights import GroupTable
 BUCKETS = 512
 REPLICATES = 1000
 LEVEL = 0.95
-DOUBTFUL_RATIO = 2.0
-"""An interval whose ends differ by this factor is flagged."""
 SHARD_STRIDE = 1_000_003
 """Between the first document numbers of two shards; any number will do that spreads small shards over the buckets."""
 
@@ -67,11 +65,6 @@ class WeightInterval:
     high: float | None
     n_undefined: int
     """Replicates for which the mixer gives no weights, for example because a density is not positive."""
-
-    @property
-    def doubtful(self) -> bool:
-        """Whether the weight could as well be half or twice as large."""
-        return self.low is None or self.high is None or self.high >= DOUBTFUL_RATIO * self.low
 
 
 def bucket_sums(selections: Sequence[Selection], buckets: int = BUCKETS) -> BucketSums:

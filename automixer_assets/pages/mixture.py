@@ -11,7 +11,7 @@ from automixer_assets.lake import Artifact
 from automixer_assets.lake_asset import Metadata
 from automixer_assets.mixture.exposure import summarise_exposure
 from automixer_assets.mixture.groups import UTILITY_PREFIX, utility_column
-from automixer_assets.mixture.manifest import Manifest, load_manifest
+from automixer_assets.mixture.manifest import Manifest, ManifestGroup, load_manifest
 from automixer_assets.mixture.normalisation import read_normalisation
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def show_weight_manifest(artifact: Artifact) -> Metadata:
         "highest exposure of a text": ledger.max_exposures,
         "texts in several groups": ledger.n_in_several_groups,
         "exposure: how often texts are expected to be read": metadata.table(histogram),
-        "SQL": metadata.sql(["group_density", "appendix_b_products", "exposure"]),
+        "SQL": metadata.sql(["group_density", "appendix_b_products", "density_buckets", "exposure"]),
     }
 
 
@@ -177,6 +177,7 @@ def manifest_groups(manifest: Manifest) -> pl.DataFrame:
             {
                 "group": group.name,
                 "weight": group.weight,
+                "95 %": interval_note(group),
                 "exposure": group.exposure,
                 "documents": group.n_documents,
                 "tokens": group.n_tokens,
@@ -188,6 +189,14 @@ def manifest_groups(manifest: Manifest) -> pl.DataFrame:
             for group in manifest.groups
         ]
     )
+
+
+def interval_note(group: ManifestGroup) -> str:
+    """The weight's interval in words, with a warning where it spans a factor of two."""
+    if group.weight_interval is None:
+        return "undefined (warning: some resamples have no weights)"
+    low, high = group.weight_interval
+    return f"{low:.3f} to {high:.3f}" + (" (warning: a factor of two or more)" if group.doubtful else "")
 
 
 def _with_bars(groups: pl.DataFrame) -> pl.DataFrame:

@@ -8,10 +8,12 @@ from hypothesis import HealthCheck, assume, given, settings
 
 from automixer_assets.mixers.influence_density import InfluenceDensity
 from automixer_assets.mixture.groups import list_selections
+from automixer_assets.mixture.manifest import is_doubtful
 from automixer_assets.mixture.regroup import regroup
-from automixer_assets.mixture.uncertainty import BucketSums, WeightInterval, bucket_sums, weight_intervals
+from automixer_assets.mixture.uncertainty import BucketSums, bucket_sums, weight_intervals
 from automixer_assets.mixture.weights import group_tables
 from automixer_assets_tests.mixture.builders import Document, folder, joint_tables, write_joint
+from automixer_assets_tests.mixture.tiny import tiny_mixture
 
 quick = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -87,10 +89,17 @@ def test_where_a_replicate_has_no_weights_the_interval_is_undefined_and_counted(
         for row, joint in enumerate(rng.normal(0.01, 1, 200).tolist())
     ]
     intervals = weight_intervals(sums_of(tmp_path, documents, ["a", "b"]), InfluenceDensity(), replicates=200)
-    assert all(each.low is None and each.doubtful for each in intervals)
+    assert all(each.low is None and each.high is None for each in intervals)
     assert 0 < intervals[0].n_undefined < 200
 
 
-def test_an_interval_that_spans_a_factor_of_two_is_doubtful():
-    assert WeightInterval("g", 0.1, 0.2, 0).doubtful
-    assert not WeightInterval("g", 0.1, 0.19, 0).doubtful
+@pytest.mark.parametrize(("interval", "doubtful"), [((0.1, 0.2), True), ((0.1, 0.19), False), (None, True)])
+def test_an_interval_that_spans_a_factor_of_two_is_doubtful(interval, doubtful):
+    assert is_doubtful(interval) is doubtful
+
+
+def test_a_manifest_has_an_interval_around_every_weight(tmp_path):
+    manifest = tiny_mixture(tmp_path).manifest
+    for group in manifest.groups:
+        assert group.weight_interval is not None
+        assert group.weight_interval[0] < group.weight < group.weight_interval[1]
