@@ -226,10 +226,14 @@ def test_sync_makes_recipes_and_mixtures_known(tmp_path: Path) -> None:
 
 
 def test_an_override_changes_its_own_section_even_where_yaml_shares_it(tmp_path: Path) -> None:
-    demo = PROJECT_ROOT / "configs" / "demo.yaml"
-    assert "&tiny" in demo.read_text()
-    changed = load_settings(demo, {"proxies.demo.architecture.hidden_size": 192})
-    plain = load_settings(demo)
+    shared = tmp_path / "shared.yaml"
+    text = (PROJECT_ROOT / "configs" / "demo.yaml").read_text()
+    proxys, targets = "    architecture: {preset: demo}\n", "\n  architecture: {preset: demo}\n"
+    assert proxys in text and targets in text
+    text = text.replace(proxys, "    architecture: &tiny {preset: demo}\n", 1)
+    shared.write_text(text.replace(targets, "\n  architecture: *tiny\n", 1))
+    changed = load_settings(shared, {"proxies.demo.architecture.hidden_size": 192})
+    plain = load_settings(shared)
     assert changed.proxies["demo"].model_dump()["architecture"]["hidden_size"] == 192
     assert changed.targets is not None
     assert changed.targets == plain.targets

@@ -1,4 +1,4 @@
--- What the densities of section 5 and Appendix B are made of, one shard's part, by bucket of documents: resampling
+-- What densities are made of (paper, section 5, Appendix B), one shard's part, by bucket of documents: resampling
 -- buckets resamples documents, and a document is in the same bucket in every group that keeps it.
 -- Grain:  group and bucket that has documents.
 -- Input:  $files      one shard's selection files, one per group: row, n_tokens, utility, joint_utility
