@@ -42,13 +42,13 @@ def show_progress_ratios(artifact: Artifact, tables: Mapping[str, Artifact]) -> 
 
 
 def progress_ratio_grid(ratios: pl.DataFrame) -> pl.DataFrame:
-    """Table 1: a row per proxy, smallest first, a column per task; `*` at chance, `?` not sure (see `marks`)."""
-    rows = []
-    for (proxy, parameters), group in ratios.group_by("proxy", "parameters", maintain_order=True):
-        assert isinstance(parameters, int)
-        cells = {row["task"]: _cell(row) for row in group.iter_rows(named=True)}
-        rows.append({"proxy": proxy, "parameters": _size(parameters), **cells})
-    return pl.DataFrame(rows)
+    """Table 1: a row per task, a column per proxy, smallest first; `*` at chance, `?` not sure (see `marks`)."""
+    columns: dict[str, dict[str, str]] = {}
+    for row in ratios.iter_rows(named=True):
+        columns.setdefault(f"{row['proxy']} ({_size(row['parameters'])})", {})[row["task"]] = _cell(row)
+    tasks = ratios["task"].unique(maintain_order=True).to_list()
+    cells = {proxy: [column.get(task, "–") for task in tasks] for proxy, column in columns.items()}
+    return pl.DataFrame({"task": tasks, **cells})
 
 
 def _cell(row: dict[str, object]) -> str:
