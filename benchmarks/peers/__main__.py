@@ -51,7 +51,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--layers", choices=list(LAYERS), help="only these layers")
     parser.add_argument("--vocabulary", type=int, help="only this vocabulary")
     parser.add_argument("--pairs", type=int, default=5, help="paired runs per row")
-    parser.add_argument("--tokens", type=int, default=4096, help="tokens scored per run")
+    parser.add_argument("--tokens", type=int, default=2048, help="tokens scored per run")
     parser.add_argument("--batch-tokens", type=int, default=2048, help="tokens per batch, for every method")
     parser.add_argument(
         "--limit", type=float, default=120.0, help="seconds a method may take to set up, or for one run"
