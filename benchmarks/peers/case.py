@@ -63,7 +63,6 @@ class Case:
     model: Any  # a Llama in float32, evaluation mode
     documents: torch.Tensor  # [n, T]
     items: torch.Tensor  # [m, ITEM_TOKENS], one per task
-    layers: tuple[str, ...]  # as `fit_query` takes them
     query: dict[str, torch.Tensor]  # module name -> r [m, rows, columns]
     batch_tokens: int
 
@@ -81,9 +80,7 @@ class Case:
 
     def dots(self, gradients: dict[str, torch.Tensor]) -> torch.Tensor:
         """r . gradient [B, m] of materialised gradients, module name -> [B, rows, columns]."""
-        return sum(  # pyright: ignore[reportReturnType]
-            (gradients[name].flatten(1) @ r.flatten(1).T for name, r in self.query.items()), torch.zeros(())
-        )
+        return torch.stack([gradients[name].flatten(1) @ r.flatten(1).T for name, r in self.query.items()]).sum(dim=0)
 
     def freeze_below(self) -> None:
         """Leave one parameter trainable, just below the first scored layer, so that backward stops there.
@@ -168,7 +165,6 @@ def read_case(folder: Path, own_folder: Path) -> Case:
         model=load_model(folder / "model"),
         documents=texts["documents"],
         items=texts["items"],
-        layers=query.layers,
         query={modules.get(layer, layer): r for layer, r in query.r.items()},
         batch_tokens=int(texts["batch_tokens"]),
     )
