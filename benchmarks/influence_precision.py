@@ -82,4 +82,5 @@ def _tasks(documents: list[tuple[Document, list[int]]]) -> dict[str, list[tuple[
 
 def _spearman(first: np.ndarray, second: np.ndarray) -> float:
     ranks = np.stack([first, second]).argsort(axis=1).argsort(axis=1)  # [2, n]
-    return float(np.corrcoef(ranks)[0, 1])
+    centred = ranks - ranks.mean(axis=1, keepdims=True)
+    return float(centred[0] @ centred[1] / np.sqrt((centred**2).sum(axis=1).prod()))
