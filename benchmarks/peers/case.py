@@ -111,7 +111,7 @@ def default_configurations() -> list[Configuration]:
         Configuration("embedding + head", 4096, 128, 8),
         Configuration("embedding + head", 4096, 512, 1),
         Configuration("embedding + head", 32768, 128, 1),
-        Configuration("embedding + head", 32768, 512, 8),
+        Configuration("embedding + head", 32768, 512, 1),
         Configuration("head", 4096, 128, 1),
         Configuration("head", 4096, 512, 8),
         Configuration("head", 32768, 128, 1),
