@@ -11,6 +11,7 @@ from automixer_assets.assets import (
     leakage,
     mixture,
     progress_ratios,
+    recipes,
     simulation,
     task_gradients,
 )
@@ -35,7 +36,8 @@ def all_assets(settings: Settings) -> list[LakeAsset]:
         *leakage.leakage_assets(),
         *chains,
         progress_ratios.progress_ratio_asset(settings),
-        *mixture.mixture_assets(settings),
+        *recipes.recipe_assets(settings),
+        *mixture.mixture_assets(),
         *characteristics.characteristics_assets(),
         *evaluation.evaluation_assets(),
     ]

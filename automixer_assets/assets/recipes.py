@@ -1,0 +1,210 @@
+"""Assets of a recipe: the checkpoints it selects, and the joint influence of documents at them."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from automixer_assets.assets.influence import influence_column
+from automixer_assets.assets.task_gradients import pin_cosines, read_cosines, task_gradient_assets
+from automixer_assets.benchmark.selection import select_checkpoints
+from automixer_assets.checkpoint_keys import sync_checkpoint_keys
+from automixer_assets.checks import check_alphas, check_joint
+from automixer_assets.code_versions import source_version, sql_version
+from automixer_assets.corpus.shards import open_tokenized
+from automixer_assets.errors import AutomixerError
+from automixer_assets.lake import Artifact
+from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Scope, lake_asset
+from automixer_assets.mixture.groups import GroupOrigin
+from automixer_assets.mixture.normalisation import Normalisation, fit_normalisation, write_normalisation
+from automixer_assets.pages.mixture import (
+    show_joint_influence,
+    show_selected_checkpoints,
+)
+from automixer_assets.partitions import RECIPE_BY_SNAPSHOT, RECIPES, multi_key
+from automixer_assets.scorers import Scorer, write_scored_shard
+from automixer_assets.scorers.influence import InfluenceScorer
+from automixer_assets.scorers.uniform import UniformScorer
+from automixer_assets.settings import Recipe, Settings
+
+GROUP = "mixture"
+JOINT_SQL = (
+    "group_utility",
+    "ranked_utility",
+    "joint_influence",
+    "normalisation_constants",
+    "normalisation_ranks",
+)
+
+
+def recipe_assets(settings: Settings) -> list[LakeAsset]:
+    """From a proxy's benchmark table to the joint influence of a recipe."""
+    proxies = list(settings.proxies)
+    return [
+        lake_asset(
+            asset="selected_checkpoints",
+            group=GROUP,
+            kinds={"polars"},
+            code=source_version(
+                "benchmark.selection", "benchmark.trajectories", "benchmark.clustering", "benchmark.stability"
+            ),
+            plan=plan_selected_checkpoints,
+            partitions_def=RECIPES,
+            deps=[
+                *(f"{proxy}/benchmark_table" for proxy in proxies),
+                *(item.asset for proxy in proxies for item in task_gradient_assets(proxy, settings)),
+            ],
+            checks=[Check("alphas_sum_to_one", "Blending factors are positive and sum to 1.", check_alphas)],
+        ),
+        lake_asset(
+            asset="joint_influence",
+            group=GROUP,
+            kinds={"duckdb", "parquet"},
+            code=sql_version(*JOINT_SQL)
+            + source_version(
+                "mixture.joint", "mixture.normalisation", "scorers", "scorers.influence", "scorers.uniform"
+            ),
+            plan=plan_joint_influence,
+            partitions_def=RECIPE_BY_SNAPSHOT,
+            deps=["selected_checkpoints", "tokenized_corpus", *_influence_deps(proxies)],
+            checks=[Check("one_row_per_document", "No document twice, joint utility finite.", check_joint)],
+        ),
+    ]
+
+
+def _influence_deps(proxies: list[str]) -> list[dg.AssetDep]:
+    """Joint influence reads its own snapshot at all checkpoints; which of them, its pins say."""
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", dg.BetaWarning
+        )  # tried out with the pinned version; nothing else maps two dimensions
+        by_snapshot = dg.MultiPartitionMapping(
+            {
+                "snapshot": dg.DimensionPartitionMapping("snapshot", dg.IdentityPartitionMapping()),
+                "checkpoint": dg.DimensionPartitionMapping("recipe", dg.AllPartitionMapping()),
+            }
+        )
+    return [
+        dep
+        for proxy in proxies
+        for dep in (
+            dg.AssetDep(dg.AssetKey([proxy, "checkpoint_influence"]), partition_mapping=by_snapshot),
+            dg.AssetDep(dg.AssetKey([proxy, "influence_query"]), partition_mapping=dg.AllPartitionMapping()),
+        )
+    ]
+
+
+def plan_selected_checkpoints(scope: Scope) -> Build:
+    """Which checkpoints stand for which tasks, and how much does each count?
+
+    The best step per task, equal steps merged, with blending factors alpha (paper, sections 3 and 4).
+    """
+    recipe = _influence_recipe(scope, scope.key)
+    proxy = str(recipe.proxy)
+    table, gradients = scope.pin(f"{proxy}/benchmark_table"), pin_cosines(scope, recipe)
+
+    def write(out: Path) -> None:
+        benchmark, items = (pl.read_parquet(table.path / f"{name}.parquet") for name in ("benchmark", "items"))
+        selection = select_checkpoints(benchmark, recipe, items=items, cosines=read_cosines(gradients))
+        for warning in selection.warnings:
+            scope.log(f"{scope.name}: warning: {warning}")
+        selection.selected.write_parquet(out / "selected.parquet")
+        selection.assignments.write_parquet(out / "assignments.parquet")
+
+    def own_checkpoint_keys(artifact: Artifact) -> None:
+        sync_checkpoint_keys(scope.instance, scope.lake, scope.settings, proxy, fresh={scope.key: artifact})
+
+    return scope.build(write, show_selected_checkpoints, settings=selection_slice(recipe), after=own_checkpoint_keys)
+
+
+def selection_slice(recipe: Recipe) -> object:
+    """What of a recipe determines its selected checkpoints."""
+    options = (
+        "selection",
+        "selection_metric",
+        "chance_fallback",
+        "early_checkpoint",
+        "max_checkpoints",
+        "task_clustering",
+        "alpha",
+    )
+    return {option: getattr(recipe, option) for option in options}
+
+
+def joint_slice(recipe: Recipe, settings: Settings) -> object:
+    """What of a recipe determines its joint influence, selection included."""
+    options = ("scorer", "proxy", "query", "curvature", "group_tasks", "normalisation")
+    return [{option: getattr(recipe, option) for option in options}, selection_slice(recipe), settings.tasks.names]
+
+
+def _influence_recipe(scope: Scope, name: str) -> Recipe:
+    recipe = scope.settings.recipe(name)
+    if recipe.scorer != "influence":
+        raise AutomixerError(
+            f"recipe {name!r} uses scorer {recipe.scorer!r}, which selects no checkpoints: skip this asset"
+        )
+    return recipe
+
+
+def plan_joint_influence(scope: Scope) -> Build:
+    """How useful is each document of this snapshot over all selected checkpoints together?
+
+    Per group the utility at its checkpoint, and their blend with alpha, the paper's I_joint (section 4).
+    """
+    name, snapshot = scope.keys
+    recipe = scope.settings.recipe(name)
+    corpus = scope.pin("tokenized_corpus", snapshot)
+    scorer = _scorer(scope, name, recipe, snapshot)
+
+    def write(out: Path) -> None:
+        if isinstance(scorer, InfluenceScorer) and scorer.constants:
+            write_normalisation(scorer.constants, out)
+        shards = open_tokenized(corpus.path).shards
+        with scope.progress(len(shards), "shards") as progress:
+            for shard in shards:
+                path = out / f"{shard.name}.parquet"
+                if not path.exists():
+                    write_scored_shard(scorer, shard, path)
+                progress.advance(1)
+
+    def show(artifact: Artifact) -> Metadata:
+        return show_joint_influence(artifact, recipe.normalisation)
+
+    return scope.build(write, show, settings=joint_slice(recipe, scope.settings), resumable=True)
+
+
+def _scorer(scope: Scope, name: str, recipe: Recipe, snapshot: str) -> Scorer:
+    """The recipe's scorer, with pins on what it reads."""
+    if recipe.scorer == "uniform":
+        return UniformScorer()
+    selected = scope.pin("selected_checkpoints", name, settings=selection_slice(recipe))
+    tasks = pl.read_parquet(selected.path / "assignments.parquet")["task"].to_list()  # groups are expanded there
+    origins = selected_origins(selected)
+    columns = {origin.name: _columns(origin, recipe, tasks) for origin in origins}
+    folders: dict[str, dict[str, Path]] = {}
+    constants: dict[str, Normalisation] = {}
+    for origin in origins:
+        scores = scope.pin(f"{recipe.proxy}/checkpoint_influence", multi_key(checkpoint=origin.name, snapshot=snapshot))
+        folders[origin.name] = {snapshot: scores.path}
+        if recipe.normalisation != "none":
+            query = scope.pin(f"{recipe.proxy}/influence_query", origin.name)
+            constants[origin.name] = fit_normalisation(
+                recipe.normalisation, query.path / "reference_scores.parquet", columns[origin.name]
+            )
+    return InfluenceScorer(tuple(origins), folders, columns, constants or None)
+
+
+def _columns(origin: GroupOrigin, recipe: Recipe, tasks: list[str]) -> list[str]:
+    """Score columns of a group: its own tasks under `assigned`; all of them otherwise, or where it has none."""
+    own = list(origin.tasks) if recipe.group_tasks == "assigned" and origin.tasks else tasks
+    return [influence_column(recipe.curvature, recipe.query, task) for task in own]
+
+
+def selected_origins(selected: Artifact) -> list[GroupOrigin]:
+    return [
+        GroupOrigin(row["checkpoint"], row["checkpoint"], row["step"], tuple(row["tasks"]), row["alpha"])
+        for row in pl.read_parquet(selected.path / "selected.parquet").iter_rows(named=True)
+    ]
