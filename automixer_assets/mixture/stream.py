@@ -18,8 +18,8 @@ import xxhash
 
 from automixer_assets.corpus.shards import TokenizedSnapshot, TokenShard
 from automixer_assets.errors import AutomixerError
-from automixer_assets.mixture.exposure import token_shard
 from automixer_assets.mixture.manifest import Manifest, ManifestGroup, ManifestPhase
+from automixer_assets.mixture.selected import require_tokenizer, selected_shards
 
 Plan = list[tuple[int, int, int]]
 """Where a sequence's tokens come from: (group, first token of the group's stream, number of tokens)."""
@@ -149,7 +149,7 @@ class MixtureStream:
     ) -> None:
         if not 0 <= rank < world_size:
             raise AutomixerError(f"rank {rank} is not below world_size {world_size}; pass the process's own rank")
-        _require_tokenizer(manifest, snapshots)
+        require_tokenizer(manifest, snapshots)
         self.groups = [open_group(group, lake_root, snapshots, seed) for group in manifest.groups if group.n_tokens]
         self.rank, self.world_size, self.sequence_length = rank, world_size, sequence_length
         capped = manifest.exhaustion_policy == "stop_and_raise_others"
@@ -201,41 +201,14 @@ def open_group(
     group: ManifestGroup, lake_root: Path, snapshots: Mapping[str, TokenizedSnapshot], seed: int
 ) -> GroupStream:
     """Look up where the selected documents of a group lie."""
-    shards = [token_shard(snapshots, each.snapshot, each.shard) for each in group.shards]
-    rows = [_selected_rows(lake_root / each.uri, shard) for each, shard in zip(group.shards, shards, strict=True)]
-    table = pl.concat(rows)
+    parts = list(selected_shards(group, lake_root, snapshots))
+    table = pl.concat(part.documents for part in parts)
     return GroupStream(
         name=group.name,
-        shards=shards,
+        shards=[part.shard for part in parts],
         doc_ids=table["doc_id"],
-        shard_index=np.repeat(np.arange(len(rows)), [each.height for each in rows]),
+        shard_index=np.repeat(np.arange(len(parts)), [part.documents.height for part in parts]),
         offsets=table["offset"].to_numpy(),
         lengths=table["n_tokens"].to_numpy(),
         seed=seed,
     )
-
-
-def _selected_rows(path: Path, shard: TokenShard) -> pl.DataFrame:
-    """doc_id, n_tokens and offset of the documents that a selection file names."""
-    if not path.exists():
-        raise AutomixerError(
-            f"{path} is missing but the manifest lists it; materialise grouped_shards or copy the lake"
-        )
-    selected = pl.read_parquet(path, columns=["row", "doc_id"])
-    documents = pl.read_parquet(shard.documents_path, columns=["doc_id", "n_tokens", "offset"])
-    found = documents.select(pl.all().gather(selected["row"].to_list()))
-    if not found["doc_id"].equals(selected["doc_id"]):
-        raise AutomixerError(
-            f"{path} names other documents than {shard.documents_path} has in these rows; "
-            "read the manifest with the tokenised snapshots that it pins"
-        )
-    return found
-
-
-def _require_tokenizer(manifest: Manifest, snapshots: Mapping[str, TokenizedSnapshot]) -> None:
-    for name, snapshot in sorted(snapshots.items()):
-        if snapshot.tokenizer_digest != manifest.tokenizer_digest:
-            raise AutomixerError(
-                f"snapshot {name} is tokenised with {snapshot.tokenizer_digest} but the manifest counts tokens of "
-                f"{manifest.tokenizer_digest}; materialise tokenized_corpus with the manifest's tokenizer"
-            )
