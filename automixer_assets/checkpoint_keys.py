@@ -29,9 +29,7 @@ def sync_checkpoint_keys(
     """
     wanted: set[str] = set()
     for name, recipe in settings.recipes_of(proxy).items():
-        artifact = (fresh or {}).get(name) or (
-            _selection(instance, lake, name) if recipe.scorer == "influence" else None
-        )
+        artifact = (fresh or {}).get(name) or (_selection(instance, lake, name) if recipe.uses_checkpoints else None)
         if artifact is not None:
             wanted.update(pl.read_parquet(artifact.path / "selected.parquet")["checkpoint"])
     definition = checkpoints_of(proxy)

@@ -64,7 +64,7 @@ def print_results(automixer: Automixer, instance: dg.DagsterInstance, out: Conso
     benchmark = _artifact(automixer, instance, f"{proxy}/benchmark_table", None).path / "benchmark.parquet"
     out.print(summary.benchmark_panel(pl.read_parquet(benchmark)))
     influential = [
-        name for name, mixture in settings.mixtures.items() if settings.recipe(mixture.recipe).scorer == "influence"
+        name for name, mixture in settings.mixtures.items() if settings.recipe(mixture.recipe).uses_checkpoints
     ]
     for name in influential:
         selected = _artifact(automixer, instance, "selected_checkpoints", settings.mixture(name).recipe).path

@@ -168,9 +168,11 @@ def applies(asset: str, partition: str, automixer: Automixer) -> bool:
     keys = partition.split("|")
     if asset == "removed_documents":
         return settings.corpus.removal_list is not None
+    if asset == "lexical_scores":
+        return any(recipe.strategy.lexical for recipe in settings.recipes.values())
     if asset in ("selected_checkpoints", "joint_influence"):
         recipe = settings.recipes.get(keys[0])
-        return recipe is not None and (asset == "joint_influence" or recipe.scorer == "influence")
+        return recipe is not None and (asset == "joint_influence" or recipe.uses_checkpoints)
     if asset in ("grouped_shards", "weight_manifest", "group_characteristics", "target_runs"):
         if keys[0] not in settings.mixtures:
             return False

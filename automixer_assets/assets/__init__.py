@@ -9,6 +9,7 @@ from automixer_assets.assets import (
     imported,
     influence,
     leakage,
+    lexical,
     mixture,
     progress_ratios,
     recipes,
@@ -34,6 +35,7 @@ def all_assets(settings: Settings) -> list[LakeAsset]:
     return [
         *corpus.corpus_assets(settings),
         *leakage.leakage_assets(),
+        *lexical.lexical_assets(),
         *chains,
         progress_ratios.progress_ratio_asset(settings),
         *recipes.recipe_assets(settings),

@@ -56,11 +56,7 @@ def influence_assets(proxy: str) -> list[LakeAsset]:
 def query_directions(settings: Settings, proxy: str) -> list[tuple[str, str]]:
     """(curvature, query text) pairs that live recipes of the proxy ask for: all are scored in one pass."""
     return sorted(
-        {
-            (recipe.curvature, recipe.query)
-            for recipe in settings.recipes_of(proxy).values()
-            if recipe.scorer == "influence"
-        }
+        {(recipe.curvature, recipe.query) for recipe in settings.recipes_of(proxy).values() if recipe.uses_checkpoints}
     )
 
 

@@ -8,7 +8,8 @@ import dagster as dg
 
 from automixer_assets import __version__
 from automixer_assets.assets.leakage import exclusion_deps, pin_exclusions, pin_removed
-from automixer_assets.assets.recipes import joint_slice, selected_origins, selection_slice
+from automixer_assets.assets.recipes import joint_slice
+from automixer_assets.assets.scorer_inputs import selected_origins, selection_slice
 from automixer_assets.checks import check_budget, check_kept, check_schema, check_weights
 from automixer_assets.code_versions import source_version, sql_version
 from automixer_assets.corpus.shards import open_tokenized
@@ -28,7 +29,6 @@ from automixer_assets.pages.mixture import (
     show_weight_manifest,
 )
 from automixer_assets.partitions import MIXTURES, multi_key
-from automixer_assets.scorers.uniform import UniformScorer
 from automixer_assets.settings import Mixture, Settings
 from automixer_assets.version import git_commit
 
@@ -164,10 +164,10 @@ def plan_weight_manifest(scope: Scope) -> Build:
     mixture = scope.settings.mixture(scope.key)
     recipe = scope.settings.recipe(mixture.recipe)
     grouped = scope.pin("grouped_shards", scope.key, settings=grouping_slice(mixture, scope.settings))
-    if recipe.scorer == "influence":
+    if recipe.strategy.origins is None:
         origins = selected_origins(scope.pin("selected_checkpoints", mixture.recipe, settings=selection_slice(recipe)))
     else:
-        origins = list(UniformScorer().groups)
+        origins = recipe.strategy.origins(recipe.options)
     names = sorted({selection.snapshot for selection in list_selections(grouped.path)})
     corpora = {name: open_tokenized(scope.pin("tokenized_corpus", name).path) for name in names}
     pin_removed(scope, names)  # groups that were made before the list named some of their documents are refused

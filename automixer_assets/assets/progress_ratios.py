@@ -62,5 +62,5 @@ def _rules(settings: Settings) -> list[tuple[SelectionMetric, ChanceFallback]]:
     return [
         (recipe.selection_metric, recipe.chance_fallback)
         for recipe in settings.recipes.values()
-        if recipe.scorer == "influence"
+        if recipe.uses_checkpoints
     ]

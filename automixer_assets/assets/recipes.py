@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from automixer_assets.assets.influence import influence_column
+from automixer_assets.assets.scorer_inputs import PinnedInputs, required_file, selection_slice
 from automixer_assets.assets.task_gradients import pin_cosines, read_cosines, task_gradient_assets
 from automixer_assets.benchmark.selection import select_checkpoints
 from automixer_assets.checkpoint_keys import sync_checkpoint_keys
@@ -16,18 +16,16 @@ from automixer_assets.checks import check_alphas, check_joint
 from automixer_assets.code_versions import source_version, sql_version
 from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.errors import AutomixerError
-from automixer_assets.lake import Artifact
+from automixer_assets.lake import Artifact, file_sha256
 from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Scope, lake_asset
-from automixer_assets.mixture.groups import GroupOrigin
-from automixer_assets.mixture.normalisation import Normalisation, fit_normalisation, write_normalisation
+from automixer_assets.mixture.normalisation import write_normalisation
 from automixer_assets.pages.mixture import (
     show_joint_influence,
     show_selected_checkpoints,
 )
-from automixer_assets.partitions import RECIPE_BY_SNAPSHOT, RECIPES, multi_key
-from automixer_assets.scorers import Scorer, write_scored_shard
-from automixer_assets.scorers.influence import InfluenceScorer
-from automixer_assets.scorers.uniform import UniformScorer
+from automixer_assets.partitions import RECIPE_BY_SNAPSHOT, RECIPES
+from automixer_assets.resources import state_folder
+from automixer_assets.scorers import write_scored_shard
 from automixer_assets.settings import Recipe, Settings
 
 GROUP = "mixture"
@@ -38,6 +36,8 @@ JOINT_SQL = (
     "normalisation_constants",
     "normalisation_ranks",
 )
+JOINT_MODULES = ("mixture.joint", "mixture.normalisation", "scorers", "scorers._corpus", "scorers._lexical")
+"""The strategy's own module counts through `joint_slice`, so that a new one makes no other stale."""
 
 
 def recipe_assets(settings: Settings) -> list[LakeAsset]:
@@ -63,13 +63,16 @@ def recipe_assets(settings: Settings) -> list[LakeAsset]:
             asset="joint_influence",
             group=GROUP,
             kinds={"duckdb", "parquet"},
-            code=sql_version(*JOINT_SQL)
-            + source_version(
-                "mixture.joint", "mixture.normalisation", "scorers", "scorers.influence", "scorers.uniform"
-            ),
+            code=sql_version(*JOINT_SQL) + source_version(*JOINT_MODULES),
             plan=plan_joint_influence,
             partitions_def=RECIPE_BY_SNAPSHOT,
-            deps=["selected_checkpoints", "tokenized_corpus", *_influence_deps(proxies)],
+            deps=[
+                "selected_checkpoints",
+                "tokenized_corpus",
+                *_influence_deps(proxies),
+                "lexical_scores",
+                "lexical_query",
+            ],
             checks=[Check("one_row_per_document", "No document twice, joint utility finite.", check_joint)],
         ),
     ]
@@ -102,7 +105,7 @@ def plan_selected_checkpoints(scope: Scope) -> Build:
 
     The best step per task, equal steps merged, with blending factors alpha (paper, sections 3 and 4).
     """
-    recipe = _influence_recipe(scope, scope.key)
+    recipe = _selecting_recipe(scope, scope.key)
     proxy = str(recipe.proxy)
     table, gradients = scope.pin(f"{proxy}/benchmark_table"), pin_cosines(scope, recipe)
 
@@ -120,29 +123,22 @@ def plan_selected_checkpoints(scope: Scope) -> Build:
     return scope.build(write, show_selected_checkpoints, settings=selection_slice(recipe), after=own_checkpoint_keys)
 
 
-def selection_slice(recipe: Recipe) -> object:
-    """What of a recipe determines its selected checkpoints."""
-    options = (
-        "selection",
-        "selection_metric",
-        "chance_fallback",
-        "early_checkpoint",
-        "max_checkpoints",
-        "task_clustering",
-        "alpha",
-    )
-    return {option: getattr(recipe, option) for option in options}
-
-
 def joint_slice(recipe: Recipe, settings: Settings) -> object:
     """What of a recipe determines its joint influence, selection included."""
-    options = ("scorer", "proxy", "query", "curvature", "group_tasks", "normalisation")
-    return [{option: getattr(recipe, option) for option in options}, selection_slice(recipe), settings.tasks.names]
+    chosen = {option: getattr(recipe, option) for option in ("scorer", "options")}
+    files = recipe.strategy.files(recipe.options)
+    content = [file_sha256(required_file(state_folder() / path, "a recipe's `options`")) for path in files]
+    method = [source_version(f"scorers.{recipe.scorer}"), *content]
+    if not recipe.uses_checkpoints:
+        return [chosen, method]
+    options = ("proxy", "query", "curvature", "group_tasks", "normalisation")
+    at_checkpoints = {option: getattr(recipe, option) for option in options}
+    return [chosen, method, at_checkpoints, selection_slice(recipe), settings.tasks.names]
 
 
-def _influence_recipe(scope: Scope, name: str) -> Recipe:
+def _selecting_recipe(scope: Scope, name: str) -> Recipe:
     recipe = scope.settings.recipe(name)
-    if recipe.scorer != "influence":
+    if not recipe.uses_checkpoints:
         raise AutomixerError(
             f"recipe {name!r} uses scorer {recipe.scorer!r}, which selects no checkpoints: skip this asset"
         )
@@ -157,10 +153,10 @@ def plan_joint_influence(scope: Scope) -> Build:
     name, snapshot = scope.keys
     recipe = scope.settings.recipe(name)
     corpus = scope.pin("tokenized_corpus", snapshot)
-    scorer = _scorer(scope, name, recipe, snapshot)
+    scorer = recipe.strategy.scorer(PinnedInputs(scope, name, snapshot))
 
     def write(out: Path) -> None:
-        if isinstance(scorer, InfluenceScorer) and scorer.constants:
+        if scorer.constants:
             write_normalisation(scorer.constants, out)
         shards = open_tokenized(corpus.path).shards
         with scope.progress(len(shards), "shards") as progress:
@@ -174,37 +170,3 @@ def plan_joint_influence(scope: Scope) -> Build:
         return show_joint_influence(artifact, recipe.normalisation)
 
     return scope.build(write, show, settings=joint_slice(recipe, scope.settings), resumable=True)
-
-
-def _scorer(scope: Scope, name: str, recipe: Recipe, snapshot: str) -> Scorer:
-    """The recipe's scorer, with pins on what it reads."""
-    if recipe.scorer == "uniform":
-        return UniformScorer()
-    selected = scope.pin("selected_checkpoints", name, settings=selection_slice(recipe))
-    tasks = pl.read_parquet(selected.path / "assignments.parquet")["task"].to_list()  # groups are expanded there
-    origins = selected_origins(selected)
-    columns = {origin.name: _columns(origin, recipe, tasks) for origin in origins}
-    folders: dict[str, dict[str, Path]] = {}
-    constants: dict[str, Normalisation] = {}
-    for origin in origins:
-        scores = scope.pin(f"{recipe.proxy}/checkpoint_influence", multi_key(checkpoint=origin.name, snapshot=snapshot))
-        folders[origin.name] = {snapshot: scores.path}
-        if recipe.normalisation != "none":
-            query = scope.pin(f"{recipe.proxy}/influence_query", origin.name)
-            constants[origin.name] = fit_normalisation(
-                recipe.normalisation, query.path / "reference_scores.parquet", columns[origin.name]
-            )
-    return InfluenceScorer(tuple(origins), folders, columns, constants or None)
-
-
-def _columns(origin: GroupOrigin, recipe: Recipe, tasks: list[str]) -> list[str]:
-    """Score columns of a group: its own tasks under `assigned`; all of them otherwise, or where it has none."""
-    own = list(origin.tasks) if recipe.group_tasks == "assigned" and origin.tasks else tasks
-    return [influence_column(recipe.curvature, recipe.query, task) for task in own]
-
-
-def selected_origins(selected: Artifact) -> list[GroupOrigin]:
-    return [
-        GroupOrigin(row["checkpoint"], row["checkpoint"], row["step"], tuple(row["tasks"]), row["alpha"])
-        for row in pl.read_parquet(selected.path / "selected.parquet").iter_rows(named=True)
-    ]

@@ -21,7 +21,7 @@ from automixer_assets.settings import ImportedProxy, Recipe, Settings
 def clusters_by_gradient(recipe: Recipe) -> bool:
     """True where the cosines of task gradients decide which tasks share a checkpoint."""
     return (
-        recipe.scorer == "influence"
+        recipe.uses_checkpoints
         and recipe.selection == "best_per_task"
         and recipe.max_checkpoints is not None
         and recipe.task_clustering == "gradient"

@@ -176,6 +176,19 @@ def read_texts(snapshot_folder: Path, documents: pl.DataFrame) -> Iterator[str]:
         first_row += batch.num_rows
 
 
+def text_batches(snapshot_folder: Path, documents: pl.DataFrame, characters: int = 2**22) -> Iterator[pl.Series]:
+    """The same texts in series of about that many characters, which bounds memory."""
+    texts, total = [], 0
+    for text in read_texts(snapshot_folder, documents):
+        texts.append(text)
+        total += len(text)
+        if total >= characters:
+            yield pl.Series(texts, dtype=pl.String)
+            texts, total = [], 0
+    if texts:
+        yield pl.Series(texts, dtype=pl.String)
+
+
 def verify_sources(snapshot_folder: Path, files: pl.DataFrame) -> None:
     """Raise AutomixerError naming a source file that is gone or no longer has the inventoried bytes."""
     for name, sha256 in files.select("file", "sha256").iter_rows():

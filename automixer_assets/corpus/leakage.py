@@ -9,13 +9,13 @@ Words are those of `words.py`. Every hit is exact: hashes only say where to comp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
 
 import polars as pl
 
-from automixer_assets.corpus.inventory import read_texts, verify_sources
+from automixer_assets.corpus.inventory import text_batches, verify_sources
 from automixer_assets.corpus.ngrams import NgramIndex, build_index
 from automixer_assets.corpus.words import normalised_words
 from automixer_assets.files import atomic_path
@@ -78,24 +78,14 @@ def write_leakage(
     for path in sorted((inventory / "documents").glob("shard-*.parquet")):
         documents = pl.read_parquet(path)
         if not (out / path.name).exists():
-            found = [_leaks(texts, items, index) for texts in _batches(snapshot_folder, documents)]
+            found = [
+                _leaks(texts, items, index) for texts in text_batches(snapshot_folder, documents, BATCH_CHARACTERS)
+            ]
             table = pl.concat([pl.DataFrame(schema=LEAKAGE_SCHEMA).drop("doc_id"), *found])
             with atomic_path(out / path.name) as temporary:
                 table.insert_column(0, documents["doc_id"]).write_parquet(temporary)
         if on_progress is not None:
             on_progress(documents.height)
-
-
-def _batches(snapshot_folder: Path, documents: pl.DataFrame) -> Iterator[pl.Series]:
-    texts, characters = [], 0
-    for text in read_texts(snapshot_folder, documents):
-        texts.append(text)
-        characters += len(text)
-        if characters >= BATCH_CHARACTERS:
-            yield pl.Series(texts, dtype=pl.String)
-            texts, characters = [], 0
-    if texts:
-        yield pl.Series(texts, dtype=pl.String)
 
 
 def _leaks(texts: pl.Series, items: pl.DataFrame, index: NgramIndex) -> pl.DataFrame:

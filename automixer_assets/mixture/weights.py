@@ -68,8 +68,10 @@ def equation_weights(groups: Sequence[GroupTable], nonpositive: NonpositiveDensi
 
     The paper puts w in (0, 1), which holds only where every rho is positive. Otherwise `error` refuses, and `softmax`
     gives softmax(rho / spread), spread being the densities' standard deviation: positive, ordered as the densities,
-    and blind to their unit. A silent clip at zero would drop groups unseen.
+    and blind to their unit. A silent clip at zero would drop groups unseen. A group without others has all the weight.
     """
+    if len(groups) == 1:
+        return [1.0]
     densities = np.array([group.density for group in groups])
     if (densities > 0).all():
         return (densities / densities.sum()).tolist()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,24 +12,25 @@ from automixer_assets.corpus.shards import TokenShard
 from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture.groups import GroupOrigin
 from automixer_assets.mixture.joint import influence_utilities
-from automixer_assets.mixture.normalisation import Normalisation
+from automixer_assets.mixture.normalisation import Normalisation, fit_normalisation
+from automixer_assets.scorers import Inputs, Strategy
 
 
 @dataclass(frozen=True)
 class InfluenceScorer:
-    """One group per selected checkpoint.
+    """One group per selected checkpoint; the mean of some columns, lower is better.
 
     Attributes:
         groups: the selected checkpoints, by step.
         folders: group -> snapshot -> its checkpoint_influence folder.
         columns: group -> influence columns whose mean is the group's score.
-        constants: group -> its normalisation, or None to leave utilities as they are.
+        constants: group -> its normalisation; none to leave utilities as they are.
     """
 
     groups: tuple[GroupOrigin, ...]
     folders: Mapping[str, Mapping[str, Path]]
     columns: Mapping[str, Sequence[str]]
-    constants: Mapping[str, Normalisation] | None = None
+    constants: dict[str, Normalisation] = field(default_factory=dict)
 
     def utilities(self, shard: TokenShard) -> pa.Table:
         names = [group.name for group in self.groups]
@@ -40,4 +41,23 @@ class InfluenceScorer:
                 "materialise checkpoint_influence for it"
             )
         scores = {name: self.folders[name][shard.snapshot] / f"{shard.name}.parquet" for name in names}
-        return influence_utilities(scores, self.columns, self.constants)
+        return influence_utilities(scores, self.columns, self.constants or None)
+
+
+def checkpoint_scorer(inputs: Inputs, columns: Mapping[str, Sequence[str]]) -> InfluenceScorer:
+    """Utilities from columns of the checkpoint_influence files, scaled as the recipe asks."""
+    origins, method = inputs.checkpoints(), inputs.recipe.normalisation
+    constants = {
+        origin.name: fit_normalisation(method, inputs.reference_influence(origin), columns[origin.name])
+        for origin in origins
+        if method != "none"
+    }
+    folders = {origin.name: {inputs.snapshot: inputs.influence(origin)} for origin in origins}
+    return InfluenceScorer(origins, folders, columns, constants)
+
+
+def _scorer(inputs: Inputs) -> InfluenceScorer:
+    return checkpoint_scorer(inputs, {origin.name: inputs.columns(origin) for origin in inputs.checkpoints()})
+
+
+STRATEGY = Strategy(_scorer)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from automixer_assets.errors import AutomixerError
 from automixer_assets.settings.base import Key, Section, distinct, with_profile
+
+if TYPE_CHECKING:
+    from automixer_assets.scorers import Strategy
 
 Curvature = Literal["datainf", "identity", "kfac"]
 QueryText = Literal["sequence", "answer"]
@@ -45,7 +49,8 @@ class Recipe(Section):
     """How scores are made and blended: proxy, checkpoint selection, query, curvature, alpha, normalisation."""
 
     profile: Profile = "paper"
-    scorer: Literal["influence", "uniform"] = "influence"
+    scorer: str = Field(default="influence", description="a strategy: a module of automixer_assets.scorers")
+    options: dict[str, Any] = Field(default={}, description="the scorer's own")
     proxy: Key | None = None
     selection: Annotated[str, StringConstraints(pattern=SELECTION_PATTERN)]
     selection_metric: SelectionMetric
@@ -69,10 +74,26 @@ class Recipe(Section):
         return with_profile(given, RECIPE_PROFILES)
 
     @model_validator(mode="after")
-    def _proxy_given(self) -> Recipe:
-        if self.scorer == "influence" and self.proxy is None:
-            raise ValueError("scorer 'influence' needs a `proxy`")
+    def _scorer_and_its_options_exist(self) -> Recipe:
+        try:
+            strategy = self.strategy
+        except AutomixerError as error:
+            raise ValueError(str(error)) from None
+        strategy.options.model_validate(self.options)
+        if self.uses_checkpoints and self.proxy is None:
+            raise ValueError(f"scorer {self.scorer!r} needs a `proxy`")
         return self
+
+    @property
+    def strategy(self) -> Strategy:
+        from automixer_assets.scorers import strategy_named  # it imports settings
+
+        return strategy_named(self.scorer)
+
+    @property
+    def uses_checkpoints(self) -> bool:
+        """Whether documents are scored at the checkpoints that the recipe selects, which are then its groups."""
+        return self.strategy.uses_checkpoints
 
 
 class Mixture(Section):

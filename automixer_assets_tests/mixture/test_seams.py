@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -12,11 +13,15 @@ from automixer_assets.mixture.joint import write_joint_shard
 from automixer_assets.mixture.manifest import CreatedBy
 from automixer_assets.mixture.regroup import JointShard, regroup
 from automixer_assets.scorers import write_scored_shard
+from automixer_assets.scorers._corpus import CorpusScorer
 from automixer_assets.scorers.influence import InfluenceScorer
-from automixer_assets.scorers.uniform import UniformScorer
 from automixer_assets.settings import Mixture, Recipe
 from automixer_assets_tests.mixture.builders import write_tokenized
 from automixer_assets_tests.mixture.test_joint import COLUMNS, write_scores
+
+
+def uniform_scorer() -> CorpusScorer:
+    return CorpusScorer(lambda shard, documents: np.ones(documents.num_rows))
 
 
 @pytest.fixture
@@ -26,7 +31,7 @@ def snapshot(tmp_path):
 
 
 def test_the_uniform_scorer_makes_one_group_of_the_whole_corpus(snapshot, tmp_path):
-    scorer = UniformScorer()
+    scorer = uniform_scorer()
     write_scored_shard(scorer, snapshot.shards[0], tmp_path / "joint.parquet")
     assert pl.read_parquet(tmp_path / "joint.parquet").to_dicts()[0] == {
         "doc_id": "doc0",
@@ -95,9 +100,9 @@ def test_a_snapshot_that_is_not_scored_is_named(snapshot):
 
 
 def test_scores_of_other_documents_than_the_shards_are_refused(snapshot, tmp_path):
-    class Reversed(UniformScorer):
+    class Reversed(CorpusScorer):
         def utilities(self, shard: TokenShard) -> pa.Table:
             return super().utilities(shard).take([3, 2, 1, 0])
 
     with pytest.raises(AutomixerError, match="row 0 has doc_id 'doc3' instead of 'doc0'"):
-        write_scored_shard(Reversed(), snapshot.shards[0], tmp_path / "joint.parquet")
+        write_scored_shard(Reversed(uniform_scorer().score), snapshot.shards[0], tmp_path / "joint.parquet")

@@ -1,0 +1,73 @@
+"""A blend of influence and words: per checkpoint the ranks of both among the frozen reference sample, averaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from automixer_assets.corpus.shards import TokenShard
+from automixer_assets.mixture.groups import GroupOrigin, utility_column
+from automixer_assets.mixture.normalisation import Normalisation, fit_normalisation
+from automixer_assets.scorers import Inputs, Strategy
+from automixer_assets.scorers._lexical import lexical_column
+from automixer_assets.scorers.influence import InfluenceScorer
+from automixer_assets.settings.base import Section
+
+
+class Options(Section):
+    """What is blended, and how much of it."""
+
+    lexical: Literal["ngram_rate", "bm25"] = "bm25"
+    share: float = Field(default=0.5, ge=0, le=1, description="of the lexical rank; the rest is influence's")
+
+
+@dataclass(frozen=True)
+class BlendScorer:
+    """`(1 - share) x rank of influence + share x rank of the lexical score`, both in [0, 1].
+
+    Attributes:
+        knots: the reference sample's lexical scores, ascending, [r].
+    """
+
+    influence: InfluenceScorer
+    options: Options
+    lexical: Path
+    knots: np.ndarray
+    constants: dict[str, Normalisation] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> tuple[GroupOrigin, ...]:
+        return self.influence.groups
+
+    def utilities(self, shard: TokenShard) -> pa.Table:
+        table = self.influence.utilities(shard)
+        scores = lexical_column(self.lexical / f"{shard.name}.parquet", self.options.lexical, table)
+        ranks = np.searchsorted(self.knots, scores, side="right") / len(self.knots)
+        for group in self.groups:
+            name = utility_column(group.name)
+            blended = (1 - self.options.share) * table[name].to_numpy() + self.options.share * ranks
+            table = table.set_column(table.column_names.index(name), name, pa.array(blended))
+        return table
+
+
+def _scorer(inputs: Inputs) -> BlendScorer:
+    origins = inputs.checkpoints()
+    columns = {origin.name: inputs.columns(origin) for origin in origins}
+    constants = {
+        origin.name: fit_normalisation("rank", inputs.reference_influence(origin), columns[origin.name])
+        for origin in origins
+    }
+    folders = {origin.name: {inputs.snapshot: inputs.influence(origin)} for origin in origins}
+    options = Options.model_validate(inputs.recipe.options)
+    knots = np.sort(lexical_column(inputs.reference_lexical(), options.lexical))
+    return BlendScorer(
+        InfluenceScorer(origins, folders, columns, constants), options, inputs.lexical(), knots, constants
+    )
+
+
+STRATEGY = Strategy(_scorer, options=Options, lexical=True)
