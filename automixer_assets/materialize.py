@@ -169,7 +169,8 @@ def applies(asset: str, partition: str, automixer: Automixer) -> bool:
     if asset == "removed_documents":
         return settings.corpus.removal_list is not None
     if asset == "lexical_scores":
-        return any(recipe.strategy.lexical for recipe in settings.recipes.values())
+        filtered = any(mixture.filter is not None for mixture in settings.mixtures.values())
+        return filtered or any(recipe.strategy.lexical for recipe in settings.recipes.values())
     if asset in ("selected_checkpoints", "joint_influence"):
         recipe = settings.recipes.get(keys[0])
         return recipe is not None and (asset == "joint_influence" or recipe.uses_checkpoints)

@@ -99,7 +99,8 @@ def test_importance_resampling_prefers_what_is_close_and_keeps_some_of_the_rest(
     noise = (table["utility__corpus"] - table["ngram_all"]).to_numpy()
     assert noise.mean() == pytest.approx(0.5772, abs=5 * 1.2825 / np.sqrt(len(noise)))  # a standard Gumbel's mean
     chosen = table["doc_id"].is_in(list(kept(compared, "ngram")))
-    assert table.filter(chosen)["ngram_all"].mean() > table.filter(~chosen)["ngram_all"].mean()
+    weights = table["ngram_all"].to_numpy()
+    assert weights[chosen.to_numpy()].mean() > weights[~chosen.to_numpy()].mean()
     by_weight = table.sort("ngram_all", descending=True)["doc_id"].head(int(chosen.sum()))
     assert set(by_weight) != kept(compared, "ngram")
 
@@ -109,7 +110,7 @@ def test_a_blend_lies_between_its_ranks(compared: World):
     for snapshot in FIRST_SNAPSHOTS:
         table = joint(compared, "blend", snapshot)
         path = compared.path("lexical_scores", snapshot) / "shard-00000.parquet"
-        rank = np.searchsorted(reference, lexical_column(path), side="right") / len(reference)
+        rank = np.searchsorted(reference, lexical_column(path, "bm25"), side="right") / len(reference)
         for column in (name for name in table.columns if name.startswith("utility__")):
             influence = (table[column].to_numpy() - 0.25 * rank) / 0.75
             assert influence.min() >= -1e-12
@@ -136,6 +137,26 @@ def test_a_document_without_a_utility_is_named(compared: World):
     overrides = {"recipes.short": RECIPES["oracle"] | {"options": {"file": "short.parquet", "column": "teaches"}}}
     with pytest.raises(AutomixerError, match=f"no teaches for 1 documents, the first of them '{truth['doc_id'][0]}'"):
         compared.run("joint_influence", "short", overrides=overrides)
+
+
+def test_a_cheap_filter_leaves_out_what_no_group_may_then_rank(compared: World):
+    overrides = {"mixtures.demo.filter": {"score": "bm25", "drop_share": 0.25}}
+    compared.run("grouped_shards", "demo", overrides=overrides)
+    reference = lexical_column(compared.path("lexical_query") / "reference_scores.parquet", "bm25")
+    floor = np.sort(reference)[len(reference) // 4]
+    scores = pl.concat(
+        documents(compared, snapshot).with_columns(
+            score=lexical_column(compared.path("lexical_scores", snapshot) / "shard-00000.parquet", "bm25")
+        )
+        for snapshot in FIRST_SNAPSHOTS
+    )
+    below = set(scores.filter(pl.col("score") < floor)["doc_id"])
+    assert below
+    assert not below & kept(compared, "demo")
+    groups = compared.table("grouped_shards", "demo", "groups.parquet")
+    assert set(groups["n_documents"]) == {-(-(len(scores) - len(below)) // 2)}
+    counted = compared.table("grouped_shards", "demo", "exclusions.parquet").filter(pl.col("reason") == "filtered")
+    assert counted["n_documents"].sum() == len(below)
 
 
 @pytest.mark.parametrize(

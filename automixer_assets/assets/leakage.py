@@ -15,7 +15,7 @@ from automixer_assets.corpus.removal import read_removal_list, require_removal_l
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import Written, digest_of, file_sha256
 from automixer_assets.lake_asset import Build, LakeAsset, Scope, lake_asset
-from automixer_assets.mixture.candidates import Exclusions
+from automixer_assets.mixture.candidates import Exclusions, LexicalFilter
 from automixer_assets.pages.leakage import show_leakage, show_removed_documents, show_scored_items
 from automixer_assets.partitions import SNAPSHOTS
 from automixer_assets.settings import Mixture
@@ -146,7 +146,16 @@ def pin_removed(scope: Scope, snapshots: Sequence[str]) -> dict[str, Path]:
 def pin_exclusions(scope: Scope, mixture: Mixture, snapshots: Sequence[str]) -> Exclusions:
     """What the mixture must leave out of its snapshots."""
     leakage = pin_leakage(scope, snapshots) if mixture.leaked_documents == "exclude" else {}
-    return Exclusions(leakage, pin_removed(scope, snapshots))
+    return Exclusions(leakage, pin_removed(scope, snapshots), _pin_filter(scope, mixture, snapshots))
+
+
+def _pin_filter(scope: Scope, mixture: Mixture, snapshots: Sequence[str]) -> LexicalFilter | None:
+    chosen = mixture.filter
+    if chosen is None:
+        return None
+    reference = scope.pin("lexical_query").path / "reference_scores.parquet"
+    folders = {name: scope.pin("lexical_scores", name).path for name in snapshots}
+    return LexicalFilter.fitted(folders, chosen.score, reference, chosen.drop_share)
 
 
 def pin_leakage(scope: Scope, snapshots: Sequence[str]) -> dict[str, Path]:
@@ -162,4 +171,8 @@ def leakage_deps() -> list[dg.AssetDep]:
 
 def exclusion_deps() -> list[dg.AssetDep]:
     """What `pin_exclusions` reads."""
-    return [*leakage_deps(), dg.AssetDep("removed_documents", partition_mapping=dg.AllPartitionMapping())]
+    per_snapshot = [
+        dg.AssetDep(name, partition_mapping=dg.AllPartitionMapping())
+        for name in ("removed_documents", "lexical_scores")
+    ]
+    return [*leakage_deps(), *per_snapshot, dg.AssetDep("lexical_query")]

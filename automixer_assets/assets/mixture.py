@@ -102,7 +102,8 @@ def _weight_manifest_asset() -> LakeAsset:
 
 def grouping_slice(mixture: Mixture, settings: Settings) -> object:
     """What of a mixture and its recipe determines its groups."""
-    excluded = [mixture.leaked_documents, settings.corpus.removal_list is not None]
+    cheap = None if mixture.filter is None else mixture.filter.model_dump()
+    excluded = [mixture.leaked_documents, settings.corpus.removal_list is not None, cheap]
     return [mixture.top_share, mixture.snapshots, excluded, joint_slice(settings.recipe(mixture.recipe), settings)]
 
 

@@ -22,7 +22,6 @@ class PinnedInputs:
     def __init__(self, scope: Scope, name: str, snapshot: str) -> None:
         self.scope, self.name, self.snapshot = scope, name, snapshot
         self.recipe: Recipe = scope.settings.recipe(name)
-        self.seed = scope.settings.seed
 
     @cached_property
     def _selected(self) -> Artifact:

@@ -7,8 +7,10 @@ Memory is bounded by one shard.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +22,37 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture.groups import list_selections
 from automixer_assets.mixture.parquet import write_table
 from automixer_assets.mixture.regroup import JointShard
+from automixer_assets.scorers._lexical import Lexical, lexical_column, lexical_expression
 
 EXCLUDED_SCHEMA = {"row": pl.Int64, "doc_id": pl.String, "reason": pl.String}
 SUMMARY_SCHEMA = {"snapshot": pl.String, "reason": pl.String, "n_documents": pl.Int64, "n_tokens": pl.Int64}
+
+
+@dataclass(frozen=True)
+class LexicalFilter:
+    """A cheap score that a document must reach before it is ranked at all (DESIGN: filter first).
+
+    Attributes:
+        folders: snapshot -> its lexical_scores folder.
+        floor: lowest score that stays; a constant, so that a new snapshot changes nothing about older documents.
+    """
+
+    folders: Mapping[str, Path]
+    score: Lexical
+    floor: float
+
+    @classmethod
+    def fitted(cls, folders: Mapping[str, Path], score: Lexical, reference: Path, drop_share: float) -> LexicalFilter:
+        """The floor under which that share of the frozen reference sample lies."""
+        scores = np.sort(lexical_column(reference, score))
+        return cls(folders, score, float(scores[math.floor(Fraction(str(drop_share)) * len(scores))]))
+
+    def of(self, snapshot: str, shard: str) -> pl.DataFrame:
+        """`row, doc_id, reason` of the shard's documents below the floor."""
+        scores = pl.scan_parquet(self.folders[snapshot] / f"{shard}.parquet", row_index_name="row")
+        expression = lexical_expression(self.score, scores.collect_schema().names())
+        below = scores.filter(expression < self.floor).cast({"row": pl.Int64})
+        return below.select("row", "doc_id", reason=pl.lit("filtered")).collect()
 
 
 @dataclass(frozen=True)
@@ -32,13 +62,15 @@ class Exclusions:
     Attributes:
         leakage: snapshot -> its leakage folder; empty where the mixture keeps documents that repeat scored items.
         removed: snapshot -> its removed_documents folder; empty without a removal list.
+        lexical: the cheap filter, if the mixture has one.
     """
 
     leakage: Mapping[str, Path]
     removed: Mapping[str, Path]
+    lexical: LexicalFilter | None = None
 
     def of(self, snapshot: str, shard: str) -> pl.DataFrame:
-        """`row, doc_id, reason` of the shard's excluded documents by row; reason `removed` or else `leaked`."""
+        """`row, doc_id, reason` of the excluded documents of a shard by row: `removed`, `leaked` or else `filtered`."""
         found = [pl.DataFrame(schema=EXCLUDED_SCHEMA)]
         if snapshot in self.removed:
             removed = pl.scan_parquet(self.removed[snapshot] / "removed.parquet").filter(pl.col("shard") == shard)
@@ -47,6 +79,8 @@ class Exclusions:
             flags = pl.scan_parquet(self.leakage[snapshot] / f"{shard}.parquet", row_index_name="row")
             leaked = flags.filter(pl.col("n_ngrams") > 0).cast({"row": pl.Int64})
             found.append(leaked.select("row", "doc_id", reason=pl.lit("leaked")).collect())
+        if self.lexical is not None:
+            found.append(self.lexical.of(snapshot, shard))
         return pl.concat(found).unique("row", keep="first", maintain_order=True).sort("row")
 
 

@@ -96,6 +96,13 @@ class Recipe(Section):
         return self.strategy.uses_checkpoints
 
 
+class CheapFilter(Section):
+    """What is left out before documents are ranked, by counting words (DESIGN: filter first)."""
+
+    score: Literal["ngram_rate", "bm25"] = "ngram_rate"
+    drop_share: float = Field(default=0.3, gt=0, lt=1, description="of the reference sample; its score is the floor")
+
+
 class Mixture(Section):
     """A recipe applied to snapshots under a token budget. Versioned by content: NAME@digest."""
 
@@ -109,6 +116,7 @@ class Mixture(Section):
     leaked_documents: Literal["keep", "exclude"] = Field(
         description="documents that repeat a scored benchmark item; excluded ones take no part in the top share"
     )
+    filter: CheapFilter | None = Field(default=None, description="a cheap score that documents must reach first")
     max_epochs: float | None = Field(default=None, gt=0, description="cap: how often a group may be repeated")
     exhaustion_policy: Literal["repeat", "stop_and_raise_others"] = "repeat"
 
