@@ -18,7 +18,7 @@ from automixer_assets.corpus.shards import TokenizedSnapshot, open_tokenized
 from automixer_assets.errors import AutomixerError
 from automixer_assets.files import atomic_path
 from automixer_assets.lake import SCRATCH, Artifact
-from automixer_assets.lake_asset import Build, Check, LakeAsset, Scope, lake_asset
+from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Scope, lake_asset
 from automixer_assets.mixture.manifest import Manifest, load_manifest
 from automixer_assets.pages.evaluation import show_comparison_table, show_target_runs
 from automixer_assets.partitions import MIXTURES
@@ -93,7 +93,9 @@ def plan_target_runs(scope: Scope) -> Build:
 
 def target_slice(scope: Scope, targets: Targets) -> object:
     """What of the settings every compared target must share: architecture, schedule, seeds, tasks."""
-    chosen = targets.model_dump(exclude={"baseline": True, "mixtures": True, "training": EXECUTION_OPTIONS})
+    chosen = targets.model_dump(
+        exclude={"baseline": True, "mixtures": True, "set_aside": True, "training": EXECUTION_OPTIONS}
+    )
     return [chosen, tasks_slice(scope), scope.settings.seed]
 
 
@@ -170,8 +172,11 @@ def plan_comparison_table(scope: Scope) -> Build:
 
     def write(out: Path) -> None:
         tables = {name: pl.read_parquet(run.path / "benchmark.parquet") for name, run in runs.items()}
-        compare(tables, baseline=targets.baseline).write_parquet(out / "comparison.parquet")
+        items = {name: pl.read_parquet(run.path / "items.parquet") for name, run in runs.items()}
+        compared = compare(tables, targets.baseline, items=items, set_aside=targets.set_aside)
+        compared.write_parquet(out / "comparison.parquet")
 
-    return scope.build(
-        write, lambda artifact: show_comparison_table(artifact, runs, targets.baseline), settings=targets.baseline
-    )
+    def show(artifact: Artifact) -> Metadata:
+        return show_comparison_table(artifact, runs, targets.baseline)
+
+    return scope.build(write, show, settings=[targets.baseline, targets.set_aside])

@@ -53,12 +53,13 @@ def show_comparison_table(artifact: Artifact, runs: dict[str, Artifact], baselin
     comparison = pl.read_parquet(artifact.path / "comparison.parquet")
     return {
         "baseline": baseline,
-        "mean over tasks": metadata.table(comparison.filter(pl.col("task") == MEAN_TASK).drop("task")),
+        "mean over tasks": metadata.table(comparison.filter(pl.col("task").str.starts_with(MEAN_TASK))),
         "accuracy difference to the baseline": metadata.plot(
             lambda axes: _draw_differences(axes, comparison, baseline), height=4.0
         ),
         "accuracy": metadata.table(comparison_grid(comparison, "acc", baseline)),
         "gold-answer NLL": metadata.table(comparison_grid(comparison, "gold_nll", baseline)),
+        "gold-answer bits per byte": metadata.table(comparison_grid(comparison, "gold_bits_per_byte", baseline)),
         "seeds": int(comparison["n_seeds"].max()),  # pyright: ignore[reportArgumentType]
         "mixtures": ", ".join(runs),
     }

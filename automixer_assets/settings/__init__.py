@@ -78,6 +78,9 @@ class Targets(Section):
     seeds: list[int] = Field(min_length=1)
     baseline: Key
     mixtures: list[Key] = Field(min_length=1)
+    set_aside: list[Key] = Field(
+        default_factory=list, description="tasks that a second mean over tasks leaves out, beside the mean of all"
+    )
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Targets:
