@@ -17,7 +17,7 @@ from automixer_assets.comparison import compare
 from automixer_assets.corpus.shards import TokenizedSnapshot, open_tokenized
 from automixer_assets.errors import AutomixerError
 from automixer_assets.files import atomic_path
-from automixer_assets.lake import SCRATCH, Artifact
+from automixer_assets.lake import SCRATCH, Artifact, file_sha256
 from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Scope, lake_asset
 from automixer_assets.mixture.manifest import Manifest, load_manifest
 from automixer_assets.pages.evaluation import show_comparison_table, show_target_runs
@@ -26,7 +26,7 @@ from automixer_assets.proxy.checkpoints import checkpoint_key, list_checkpoints
 from automixer_assets.settings import EXECUTION_OPTIONS, Targets
 
 GROUP = "evaluation"
-TARGET_VERSION = "1"
+TARGET_VERSION = "2"
 """Raise when the training loop or the order of a mixture's documents changes what comes out."""
 
 
@@ -86,7 +86,7 @@ def plan_target_runs(scope: Scope) -> Build:
         tasks = scored_tasks(scope, items.path, "final")
         for seed in targets.seeds:
             _evaluate_target(scope, targets, tasks, out / SCRATCH / f"seed-{seed}")
-        _gather(targets.seeds, out)
+        _gather(targets, out)
 
     return scope.build(write, show_target_runs, settings=target_slice(scope, targets), resumable=True)
 
@@ -94,9 +94,14 @@ def plan_target_runs(scope: Scope) -> Build:
 def target_slice(scope: Scope, targets: Targets) -> object:
     """What of the settings every compared target must share: architecture, schedule, seeds, tasks."""
     chosen = targets.model_dump(
-        exclude={"baseline": True, "mixtures": True, "set_aside": True, "training": EXECUTION_OPTIONS}
+        exclude={"baseline": True, "mixtures": True, "set_aside": True, "held_out": True, "training": EXECUTION_OPTIONS}
     )
-    return [chosen, tasks_slice(scope), scope.settings.seed]
+    return [chosen, tasks_slice(scope), scope.settings.seed, _held_out_digest(scope, targets)]
+
+
+def _held_out_digest(scope: Scope, targets: Targets) -> str | None:
+    path = None if targets.held_out is None else scope.automixer.resolve(targets.held_out)
+    return file_sha256(path) if path is not None and path.is_file() else None  # `read_held_out` says what is missing
 
 
 def _targets(scope: Scope) -> Targets:
@@ -135,7 +140,7 @@ def _train_target(
         MixtureDataset(manifest, scope.lake.root, corpora, sequence_length=training.sequence_length, seed=seed),
         training,
         out=run,
-        checkpoint_steps=[training.steps],
+        checkpoint_steps=targets.checkpoint_steps,
         tokenizer_folder=tokenizer,
         on_progress=report,
     )
@@ -145,16 +150,40 @@ def _evaluate_target(scope: Scope, targets: Targets, tasks: Mapping[str, LoadedT
     if not (run / "benchmark.parquet").exists():
         checkpoints = {checkpoint_key(scope.key, step): path for step, path in list_checkpoints(run).items()}
         evaluate_on(scope, tasks, checkpoints, targets.training.steps, run)
+    if targets.held_out is not None and not (run / "held_out.parquet").exists():
+        _evaluate_held_out(scope, targets, list_checkpoints(run)[targets.training.steps], run)
 
 
-def _gather(seeds: list[int], out: Path) -> None:
-    """One table over seeds of each kind, with a `seed` column."""
-    for source, name in (("training", "curves"), ("benchmark", "benchmark"), ("items", "items")):
+def _evaluate_held_out(scope: Scope, targets: Targets, checkpoint: Path, run: Path) -> None:
+    from automixer_assets.benchmark.held_out import bits_per_byte, read_held_out
+    from automixer_assets.proxy.model import load_model
+    from automixer_assets.proxy.tokenizer import load_tokenizer
+
+    texts = read_held_out(scope.automixer.resolve(str(targets.held_out)))
+    model, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
+    table = bits_per_byte(model, tokenizer, texts, sequence_length=targets.training.sequence_length)
+    with atomic_path(run / "held_out.parquet") as temporary:
+        table.write_parquet(temporary)
+
+
+def _gather(targets: Targets, out: Path) -> None:
+    """One table over seeds of each kind, with a `seed` column; results at the end apart from those along the way."""
+    at_the_end = pl.col("step") == targets.training.steps
+    everything = pl.lit(True)
+    kinds = [
+        ("training", "curves", everything),
+        ("benchmark", "benchmark", at_the_end),
+        ("items", "items", at_the_end),
+        ("benchmark", "trajectory", everything),
+    ]
+    if targets.held_out is not None:
+        kinds.append(("held_out", "held_out", everything))
+    for source, name, chosen in kinds:
         tables = [
-            pl.read_parquet(out / SCRATCH / f"seed-{seed}" / f"{source}.parquet").with_columns(
-                pl.lit(seed, dtype=pl.Int64).alias("seed")
-            )
-            for seed in seeds
+            pl.read_parquet(out / SCRATCH / f"seed-{seed}" / f"{source}.parquet")
+            .filter(chosen)
+            .with_columns(pl.lit(seed, dtype=pl.Int64).alias("seed"))
+            for seed in targets.seeds
         ]
         with atomic_path(out / f"{name}.parquet") as temporary:
             pl.concat(tables).write_parquet(temporary)

@@ -33,6 +33,7 @@ from automixer_assets.settings.simulation import (
     Proxy,
     SnapshotOrder,
     Training,
+    checkpoint_steps,
 )
 from automixer_assets.settings.tasks import TaskData, Tasks, TaskSplits
 
@@ -78,6 +79,12 @@ class Targets(Section):
     seeds: list[int] = Field(min_length=1)
     baseline: Key
     mixtures: list[Key] = Field(min_length=1)
+    checkpoints: int = Field(
+        default=1, gt=0, description="evaluated along training, evenly spaced; the last is the end"
+    )
+    held_out: str | None = Field(
+        default=None, description="Parquet with `text` and `source`: what the mixture costs elsewhere, in bits per byte"
+    )
     set_aside: list[Key] = Field(
         default_factory=list, description="tasks that a second mean over tasks leaves out, beside the mean of all"
     )
@@ -85,7 +92,14 @@ class Targets(Section):
     @model_validator(mode="after")
     def _seeds_differ(self) -> Targets:
         distinct(self.seeds, "seeds")
+        if self.checkpoints > self.training.steps:
+            raise ValueError(f"checkpoints {self.checkpoints} is more than the {self.training.steps} steps of the run")
         return self
+
+    @property
+    def checkpoint_steps(self) -> list[int]:
+        """The steps at which targets are evaluated, ascending; the last one is the end of the run."""
+        return checkpoint_steps(self.training.steps, self.checkpoints, "even")
 
 
 class Settings(Section):
