@@ -53,6 +53,11 @@ def joint(world: World, recipe: str, snapshot: str) -> pl.DataFrame:
     return world.table("joint_influence", multi_key(recipe=recipe, snapshot=snapshot), "shard-*.parquet")
 
 
+def bm25(world: World, snapshot: str) -> np.ndarray:
+    shards = sorted(world.path("lexical_scores", snapshot).glob("shard-*.parquet"))
+    return np.concatenate([lexical_column(shard, "bm25") for shard in shards])
+
+
 def kept(world: World, mixture: str) -> set[str]:
     selections = list_selections(world.path("grouped_shards", mixture))
     return {doc_id for each in selections for doc_id in pl.read_parquet(each.path)["doc_id"]}
@@ -109,8 +114,7 @@ def test_a_blend_lies_between_its_ranks(compared: World):
     reference = np.sort(lexical_column(compared.path("lexical_query") / "reference_scores.parquet", "bm25"))
     for snapshot in FIRST_SNAPSHOTS:
         table = joint(compared, "blend", snapshot)
-        path = compared.path("lexical_scores", snapshot) / "shard-00000.parquet"
-        rank = np.searchsorted(reference, lexical_column(path, "bm25"), side="right") / len(reference)
+        rank = np.searchsorted(reference, bm25(compared, snapshot), side="right") / len(reference)
         for column in (name for name in table.columns if name.startswith("utility__")):
             influence = (table[column].to_numpy() - 0.25 * rank) / 0.75
             assert influence.min() >= -1e-12
@@ -145,9 +149,7 @@ def test_a_cheap_filter_leaves_out_what_no_group_may_then_rank(compared: World):
     reference = lexical_column(compared.path("lexical_query") / "reference_scores.parquet", "bm25")
     floor = np.sort(reference)[len(reference) // 4]
     scores = pl.concat(
-        documents(compared, snapshot).with_columns(
-            score=lexical_column(compared.path("lexical_scores", snapshot) / "shard-00000.parquet", "bm25")
-        )
+        documents(compared, snapshot).with_columns(pl.Series("score", bm25(compared, snapshot)))
         for snapshot in FIRST_SNAPSHOTS
     )
     below = set(scores.filter(pl.col("score") < floor)["doc_id"])
