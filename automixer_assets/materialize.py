@@ -123,7 +123,8 @@ class Materializer:
     def _steps(self, asset: LakeAsset, partition: str | None) -> Iterator[Step]:
         """The partitions of an asset that are registered now; upstream assets may have added some a moment ago."""
         if asset.partitions_def is None:
-            yield Step(asset, None)
+            if applies(asset.asset, "", self.automixer):
+                yield Step(asset, None)
             return
         for key in self._limited(asset, partition) or self._keys(asset):
             if applies(asset.asset, key, self.automixer):
@@ -163,12 +164,12 @@ def _spelled_out(selection: str) -> str:
 
 
 def applies(asset: str, partition: str, automixer: Automixer) -> bool:
-    """False for partitions that the settings no longer define, or that a recipe's scorer does not need."""
+    """False for partitions that the settings no longer define, and for what no recipe or mixture of theirs needs."""
     settings = automixer.settings()
     keys = partition.split("|")
     if asset == "removed_documents":
         return settings.corpus.removal_list is not None
-    if asset == "lexical_scores":
+    if asset in ("lexical_query", "lexical_scores"):
         filtered = any(mixture.filter is not None for mixture in settings.mixtures.values())
         return filtered or any(recipe.strategy.lexical for recipe in settings.recipes.values())
     if asset in ("selected_checkpoints", "joint_influence"):

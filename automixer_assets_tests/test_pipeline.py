@@ -84,7 +84,8 @@ def test_every_partition_of_every_asset_is_published_whole(finished: World):
     expected = partitions(finished)
     with finished.active():
         assets = {item.asset for item in all_assets(Automixer().settings())}
-    assert set(expected) == assets - {"removed_documents"}, "there is no removal list"
+    unused = {"removed_documents", "lexical_query", "lexical_scores"}
+    assert set(expected) == assets - unused, "no removal list, no recipe that counts words"
     for asset, keys in expected.items():
         for key in keys or [None]:
             artifact = finished.artifact(asset, key)
@@ -233,9 +234,11 @@ TABLES: dict[tuple[str, str], dict[str, type[pl.DataType] | pl.DataType]] = {
     },
     ("target_runs", "benchmark.parquet"): {**BENCHMARK, "seed": pl.Int64},
     ("target_runs", "items.parquet"): {**ITEMS, "seed": pl.Int64},
+    ("target_runs", "trajectory.parquet"): {**BENCHMARK, "seed": pl.Int64},
     ("comparison_table", "comparison.parquet"): {
         "mixture": pl.String, "task": pl.String, "metric": pl.String, "mean": pl.Float64, "sd": pl.Float64,
-        "n_seeds": pl.Int64, "difference": pl.Float64, "difference_stderr": pl.Float64,
+        "n_seeds": pl.Int64, "difference": pl.Float64, "difference_stderr": pl.Float64, "p_value": pl.Float64,
+        "p_holm": pl.Float64, "interval_low": pl.Float64, "interval_high": pl.Float64,
     },
 }  # fmt: skip
 
