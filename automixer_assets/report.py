@@ -1,0 +1,194 @@
+"""One HTML file about a mixture: the pages of the assets behind it and after it, as they were recorded.
+
+Every figure was put on a page when its asset was materialised; here they are gathered by the mixture's own pins, so a
+report shows what this version of the mixture was made from, whatever was materialised since. The file needs no network.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from automixer_assets import __version__
+from automixer_assets.catalogue import MixtureVersion
+from automixer_assets.files import write_atomically
+from automixer_assets.lineage import Pin, asset_name, recorded_pins
+
+BEFORE = ("selected_checkpoints", "benchmark_table", "grouped_shards", "joint_influence")
+"""Kinds of assets that a mixture is made from and whose pages are shown, in the order of the report."""
+AFTER = ("weight_manifest", "group_characteristics", "influence_analysis", "target_runs", "comparison_table")
+"""Kinds that are made from it."""
+ORDER = (
+    "weight_manifest",
+    "comparison_table",
+    "target_runs",
+    "group_characteristics",
+    "grouped_shards",
+    "influence_analysis",
+    "selected_checkpoints",
+    "benchmark_table",
+    "joint_influence",
+)
+HIDDEN = {"uri", "folder", "sha256", "pins", "settings", "settings digest", "failed_checks", "seconds", "SQL", "code"}
+PAGE = 200
+IMAGE = re.compile(r"^!\[[^\]]*\]\((data:image/png;base64,[A-Za-z0-9+/=]+)\)$")
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1d2733; margin: 2rem auto; max-width: 62rem; padding: 0 1rem }
+h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin-top: 2.5rem; border-top: 1px solid #d5dbe3; padding-top: 1rem }
+h3 { font-size: 1rem; margin-bottom: .3rem } .question { color: #4a5a6b; white-space: pre-line }
+table { border-collapse: collapse; font-size: .85rem; display: block; overflow-x: auto }
+td, th { padding: .2rem .6rem; border-bottom: 1px solid #e4e8ee; text-align: left; white-space: nowrap }
+pre { background: #f4f6f9; padding: .6rem; overflow-x: auto; font-size: .8rem } img { max-width: 100% }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .9rem } dd { margin: 0 }
+nav a { margin-right: 1rem; display: inline-block }
+"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the page of one materialisation shows."""
+
+    asset: str
+    partition: str | None
+    values: Mapping[str, dg.MetadataValue]
+    timestamp: float
+
+    @property
+    def name(self) -> str:
+        return asset_name(self.asset, self.partition)
+
+    @property
+    def kind(self) -> str:
+        return self.asset.rsplit("/", maxsplit=1)[-1]
+
+
+def write_report(
+    instance: dg.DagsterInstance, version: MixtureVersion, questions: Mapping[str, str], out: Path
+) -> list[str]:
+    """Write the report of one version of a mixture; returns the names of the pages in it.
+
+    Args:
+        version: which materialisation of weight_manifest.
+        questions: asset -> its description, whose first lines are the question that its page answers.
+    """
+    pages = sorted(gather_pages(instance, version), key=lambda page: (ORDER.index(page.kind), page.name))
+    title = f"Mixture {version.mixture}@{version.digest[:12]}"
+    sections = [_section(page, questions.get(page.asset, "")) for page in pages]
+    links = "".join(f'<a href="#{html.escape(page.name)}">{html.escape(page.name)}</a>' for page in pages)
+    head = f"<title>{html.escape(title)}</title><style>{STYLE}</style>"
+    body = f"<h1>{html.escape(title)}</h1><p>automixer_assets {__version__}</p><nav>{links}</nav>{''.join(sections)}"
+    document = f'<!doctype html><html lang="en"><meta charset="utf-8">{head}<body>{body}</body></html>\n'
+    write_atomically(out, document.encode())
+    return [page.name for page in pages]
+
+
+def gather_pages(instance: dg.DagsterInstance, version: MixtureVersion) -> list[Page]:
+    """The pages of the manifest, of what it was made from, and of the latest that was made from this very version."""
+    own = next(
+        record
+        for record in _records(instance, "weight_manifest", version.mixture)
+        if record.run_id == version.run_id and record.timestamp == version.timestamp
+    )
+    pages, queue = {_page(own).name: _page(own)}, list(_pins(own))
+    manifest_pins = {(pin.asset, pin.data_version) for pin in queue}
+    while queue:
+        pin = queue.pop()
+        kind = pin.asset.rsplit("/", maxsplit=1)[-1]
+        if pin.name in pages or kind not in {*BEFORE, "checkpoint_influence"}:
+            continue
+        record = _record(instance, pin)
+        if record is not None:
+            queue.extend(_pins(record))
+            if kind in BEFORE:
+                pages[pin.name] = _page(record)
+    made_from = {*manifest_pins, ("weight_manifest", version.digest)}
+    for asset in AFTER[1:]:
+        page = _latest_after(instance, asset, version.mixture, made_from)
+        if page is not None:
+            pages[page.name] = page
+            made_from.add((asset, str(page.values["sha256"].value)))
+    return list(pages.values())
+
+
+def _latest_after(
+    instance: dg.DagsterInstance, asset: str, mixture: str, made_from: set[tuple[str, str]]
+) -> Page | None:
+    """The newest page of an asset that read this version, or what it was made from."""
+    partition = None if asset == "comparison_table" else mixture
+    anchor = {"weight_manifest", "grouped_shards", "target_runs"}
+    for record in _records(instance, asset, partition):
+        read = {(pin.asset, pin.data_version) for pin in _pins(record) if pin.asset in anchor}
+        if read & {each for each in made_from if each[0] in anchor}:
+            return _page(record)
+    return None
+
+
+def _records(instance: dg.DagsterInstance, asset: str, partition: str | None) -> Iterable[dg.EventLogRecord]:
+    key = dg.AssetKey.from_user_string(asset)
+    wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=None if partition is None else [partition])
+    return instance.fetch_materializations(wanted, limit=PAGE).records
+
+
+def _record(instance: dg.DagsterInstance, pin: Pin) -> dg.EventLogRecord | None:
+    key = dg.AssetKey.from_user_string(pin.asset)
+    found = instance.fetch_materializations(dg.AssetRecordsFilter(asset_key=key, storage_ids=[pin.storage_id]), limit=1)
+    return found.records[0] if found.records else None
+
+
+def _values(record: dg.EventLogRecord) -> Mapping[str, dg.MetadataValue]:
+    materialization = record.asset_materialization
+    return {} if materialization is None else materialization.metadata
+
+
+def _pins(record: dg.EventLogRecord) -> tuple[Pin, ...]:
+    values = _values(record)
+    return recorded_pins(values) if "pins" in values else ()
+
+
+def _page(record: dg.EventLogRecord) -> Page:
+    assert record.asset_key is not None
+    return Page(record.asset_key.to_user_string(), record.partition_key, _values(record), record.timestamp)
+
+
+def _section(page: Page, question: str) -> str:
+    shown = {
+        name: value for name, value in page.values.items() if name not in HIDDEN and not name.startswith("dagster/")
+    }
+    large = {name: value for name, value in shown.items() if _is_large(value)}
+    small = [
+        f"<dt>{html.escape(name)}</dt><dd>{html.escape(_text(value))}</dd>"
+        for name, value in shown.items()
+        if name not in large
+    ]
+    body = "".join(f"<h3>{html.escape(name)}</h3>{_large(value)}" for name, value in large.items())
+    facts = f"<dl>{''.join(small)}</dl>" if small else ""
+    name = html.escape(page.name)
+    return f'<h2 id="{name}">{name}</h2><p class="question">{html.escape(question)}</p>{facts}{body}'
+
+
+def _is_large(value: dg.MetadataValue) -> bool:
+    return isinstance(value, (dg.TableMetadataValue, dg.MarkdownMetadataValue))
+
+
+def _large(value: dg.MetadataValue) -> str:
+    if isinstance(value, dg.TableMetadataValue):
+        names = [column.name for column in value.schema.columns]
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+        rows = (
+            "".join(f"<td>{html.escape(str(record.data.get(name, '')))}</td>" for name in names)
+            for record in value.records
+        )
+        return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+    text = str(value.value)
+    image = IMAGE.match(text)
+    return f'<img src="{image[1]}" alt="">' if image else f"<pre>{html.escape(text)}</pre>"
+
+
+def _text(value: dg.MetadataValue) -> str:
+    found = value.value
+    return f"{found:.6g}" if isinstance(found, float) else str(found)
