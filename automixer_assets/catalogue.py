@@ -53,7 +53,12 @@ def versions(instance: dg.DagsterInstance, mixture: str | None = None) -> Iterat
 
 
 def find_manifest(instance: dg.DagsterInstance, lake: Lake, name: str) -> Manifest:
-    """The manifest of `NAME` (the latest) or `NAME@digest` (any unambiguous prefix of the digest).
+    """The manifest of `NAME` or `NAME@digest`, see `find_mixture`."""
+    return load_manifest(find_mixture(instance, lake, name) / "manifest.json")
+
+
+def find_mixture(instance: dg.DagsterInstance, lake: Lake, name: str) -> Path:
+    """The weight_manifest folder of `NAME` (the latest) or `NAME@digest` (any unambiguous prefix of the digest).
 
     Raises:
         ConfigurationError: no such mixture or digest.
@@ -74,7 +79,7 @@ def find_manifest(instance: dg.DagsterInstance, lake: Lake, name: str) -> Manife
     if digest and len({version.digest for version in matching}) > 1:
         digests = ", ".join(sorted({version.digest[: len(digest) + 8] for version in matching}))
         raise ConfigurationError(f"{name!r} matches several versions of {mixture!r}: give more of one of {digests}")
-    return load_manifest(lake.open(matching[0].uri).path / "manifest.json")
+    return lake.open(matching[0].uri).path
 
 
 def find_characteristics(instance: dg.DagsterInstance, lake: Lake, manifest: Manifest) -> Path:

@@ -8,7 +8,7 @@ Memory is bounded by one shard.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,12 @@ import pyarrow.parquet as pq
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture.groups import list_selections
-from automixer_assets.mixture.parquet import write_table
+from automixer_assets.mixture.parquet import write_batches, write_table
 from automixer_assets.mixture.regroup import JointShard
+from automixer_assets.mixture.sql import open_database
 
 EXCLUDED_SCHEMA = {"row": pl.Int64, "doc_id": pl.String, "reason": pl.String}
+PLACE_SCHEMA = {"snapshot": pl.String, "shard": pl.String, "row": pl.Int64}
 SUMMARY_SCHEMA = {"snapshot": pl.String, "reason": pl.String, "n_documents": pl.Int64, "n_tokens": pl.Int64}
 
 
@@ -32,13 +34,15 @@ class Exclusions:
     Attributes:
         leakage: snapshot -> its leakage folder; empty where the mixture keeps documents that repeat scored items.
         removed: snapshot -> its removed_documents folder; empty without a removal list.
+        copies: file of `write_copies`; None where the mixture keeps documents with the same text.
     """
 
     leakage: Mapping[str, Path]
     removed: Mapping[str, Path]
+    copies: Path | None = None
 
     def of(self, snapshot: str, shard: str) -> pl.DataFrame:
-        """`row, doc_id, reason` of the shard's excluded documents by row; reason `removed` or else `leaked`."""
+        """`row, doc_id, reason` of the shard's excluded documents by row; reason `removed`, else `leaked`, else `copy`."""
         found = [pl.DataFrame(schema=EXCLUDED_SCHEMA)]
         if snapshot in self.removed:
             removed = pl.scan_parquet(self.removed[snapshot] / "removed.parquet").filter(pl.col("shard") == shard)
@@ -47,7 +51,29 @@ class Exclusions:
             flags = pl.scan_parquet(self.leakage[snapshot] / f"{shard}.parquet", row_index_name="row")
             leaked = flags.filter(pl.col("n_ngrams") > 0).cast({"row": pl.Int64})
             found.append(leaked.select("row", "doc_id", reason=pl.lit("leaked")).collect())
+        if self.copies is not None:
+            place = (pl.col("snapshot") == snapshot) & (pl.col("shard") == shard)
+            copies = pl.scan_parquet(self.copies).filter(place)
+            found.append(copies.select("row", "doc_id", reason=pl.lit("copy")).collect())
         return pl.concat(found).unique("row", keep="first", maintain_order=True).sort("row")
+
+
+def without_copies(exclusions: Exclusions, documents: Mapping[tuple[str, str], Path], folder: Path) -> Exclusions:
+    """Also exclude all but the first of the documents with the same text; their places are written below `folder`.
+
+    Args:
+        documents: (snapshot, shard) -> its tokenised `documents_path`, of the whole mixture.
+    """
+    removed = [
+        pl.scan_parquet(path / "removed.parquet").select(pl.lit(snapshot).alias("snapshot"), "shard", "row").collect()
+        for snapshot, path in exclusions.removed.items()
+    ]
+    places = [{"file": str(path), "snapshot": place[0], "shard": place[1]} for place, path in documents.items()]
+    parameters = {"documents": [place["file"] for place in places], "shards": places}
+    view = pl.concat([pl.DataFrame(schema=PLACE_SCHEMA), *removed]).to_arrow()
+    with open_database() as database:
+        write_batches(database.batches("later_copies", parameters, removed=view), folder / "copies.parquet")
+    return replace(exclusions, copies=folder / "copies.parquet")
 
 
 def without_excluded(
