@@ -131,7 +131,9 @@ def _largest(copies: Sequence[Mapping[str, int]]) -> list[Mapping[str, int]]:
 
 
 def _in_words(copies: Mapping[str, int]) -> str:
-    return "held by " + ", ".join(f"{group} ({count} copies)" if count > 1 else group for group, count in copies.items())
+    return "held by " + ", ".join(
+        f"{group} ({count} copies)" if count > 1 else group for group, count in copies.items()
+    )
 
 
 def _decimal(value: float) -> Fraction:

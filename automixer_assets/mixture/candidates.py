@@ -42,7 +42,7 @@ class Exclusions:
     copies: Path | None = None
 
     def of(self, snapshot: str, shard: str) -> pl.DataFrame:
-        """`row, doc_id, reason` of the shard's excluded documents by row; reason `removed`, else `leaked`, else `copy`."""
+        """`row, doc_id, reason` of the shard's excluded documents by row; reason `removed`, or `leaked`, or `copy`."""
         found = [pl.DataFrame(schema=EXCLUDED_SCHEMA)]
         if snapshot in self.removed:
             removed = pl.scan_parquet(self.removed[snapshot] / "removed.parquet").filter(pl.col("shard") == shard)

@@ -115,7 +115,7 @@ def test_a_mixture_whose_documents_are_all_excluded_is_refused(tmp_path):
 @quick
 @given(table=joint_tables(), hashes=st.lists(st.sampled_from("xyz"), min_size=24, max_size=24), data=st.data())
 def test_of_equal_texts_the_first_that_is_not_removed_stays(table, hashes, data):
-    groups, documents = table
+    _, documents = table
     content = {each.place: hashes[index] for index, each in enumerate(documents)}
     removed = data.draw(st.lists(st.sampled_from(documents), unique_by=lambda each: each.place, max_size=3))
     left: dict[str, Document] = {}
@@ -131,11 +131,7 @@ def test_of_equal_texts_the_first_that_is_not_removed_stays(table, hashes, data)
             columns = {"doc_id": [e.doc_id for e in rows], "content_hash": [content[e.place] for e in rows]}
             pl.DataFrame(columns).write_parquet(paths[place])
         exclusions = without_copies(write_exclusions(root, documents, [], removed), paths, root / "scratch")
-        found = {
-            (*place, row): reason
-            for place in paths
-            for row, _, reason in exclusions.of(*place).iter_rows()
-        }
+        found = {(*place, row): reason for place in paths for row, _, reason in exclusions.of(*place).iter_rows()}
     kept_places = {each.place for each in left.values()}
     assert set(found) == {each.place for each in documents} - kept_places
     assert {place for place, reason in found.items() if reason == "removed"} == {each.place for each in removed}
