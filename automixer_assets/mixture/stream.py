@@ -156,8 +156,8 @@ class MixtureStream:
         limits = [group.allocated_tokens if capped else np.inf for group in manifest.groups if group.n_tokens]
         if sum(limits) < sequence_length:
             raise AutomixerError(
-                f"the caps of {manifest.reference[: len(manifest.mixture) + 13]} leave {int(sum(limits)):,} tokens, fewer "
-                f"than one sequence of {sequence_length:,}; raise `token_budget` or the mixture's caps"
+                f"the caps of mixture {manifest.mixture} leave {int(sum(limits)):,} tokens, fewer than one sequence of "
+                f"{sequence_length:,}; raise `token_budget` or the mixture's caps"
             )
         names = [group.name for group in self.groups]
         self._planner = Planner(manifest.phases, names, limits, sequence_length)

@@ -60,7 +60,9 @@ def test_a_cap_of_no_group_is_refused_with_the_nearest_name(tmp_path):
 
 
 def test_caps_that_leave_no_token_are_refused(tmp_path):
-    with pytest.raises(AutomixerError, match=r"caps leave no token of any group .*its cap of 0.0001 epochs.*raise them"):
+    with pytest.raises(
+        AutomixerError, match=r"caps leave no token of any group .*its cap of 0.0001 epochs.*raise them"
+    ):
         tiny_mixture(tmp_path, max_epochs=0.0001, **STOP)
 
 
