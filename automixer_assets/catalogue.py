@@ -54,7 +54,12 @@ def versions(instance: dg.DagsterInstance, mixture: str | None = None) -> Iterat
 
 def find_manifest(instance: dg.DagsterInstance, lake: Lake, name: str) -> Manifest:
     """The manifest of `NAME` or `NAME@digest`, see `find_version`."""
-    return load_manifest(lake.open(find_version(instance, name).uri).path / "manifest.json")
+    return load_manifest(find_mixture(instance, lake, name) / "manifest.json")
+
+
+def find_mixture(instance: dg.DagsterInstance, lake: Lake, name: str) -> Path:
+    """The weight_manifest folder of `NAME` or `NAME@digest`, see `find_version`."""
+    return lake.open(find_version(instance, name).uri).path
 
 
 def find_version(instance: dg.DagsterInstance, name: str) -> MixtureVersion:

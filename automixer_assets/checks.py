@@ -14,8 +14,13 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import Artifact
 from automixer_assets.lake_asset import CheckOutcome
 from automixer_assets.metadata import number
+from automixer_assets.mixture.ledger import TOLERANCE
 from automixer_assets.mixture.manifest import load_manifest, validate_manifest_json
 from automixer_assets.proxy.imported import USABLE
+from automixer_assets.settings import Limits
+
+LIMITS_FILE = "limits.json"
+"""The mixture's `limits`, beside its manifest."""
 
 
 def check_unique_documents(artifact: Artifact) -> CheckOutcome:
@@ -130,6 +135,62 @@ def check_budget(artifact: Artifact) -> CheckOutcome:
         allocated + manifest.shortfall == manifest.token_budget,
         f"{allocated:,} tokens allocated + {manifest.shortfall:,} shortfall = {manifest.token_budget:,} budget",
     )
+
+
+def check_document_exposure(artifact: Artifact) -> CheckOutcome:
+    limit = _limits(artifact).max_document_exposure
+    most = pl.read_parquet(artifact.path / "most_read.parquet").row(0, named=True)
+    found = (
+        f"document {most['doc_id']!r} of {most['snapshot']} is read {most['expected_exposures']:.3g} times, more often "
+        f"than any other (groups that hold its text: {most['n_groups']}, copies in one: {most['n_copies']})"
+    )
+    if limit is None or most["expected_exposures"] <= limit * (1 + TOLERANCE):
+        return CheckOutcome(True, f"{found}; {_in_words(limit)}")
+    remedy = "set the mixture's `max_document_epochs`, keep one of its copies by `copies: first`, or lower the budget"
+    return CheckOutcome(False, f"{found}, above `limits.max_document_exposure: {limit:g}`; {remedy}")
+
+
+def check_group_epochs(artifact: Artifact) -> CheckOutcome:
+    limit, manifest = _limits(artifact).max_group_epochs, load_manifest(artifact.path / "manifest.json")
+    most = max(manifest.groups, key=lambda group: group.exposure)
+    found = f"group {most.name} is read {most.exposure:.3g} times, more often than any other"
+    if limit is None or most.exposure <= limit * (1 + TOLERANCE):
+        return CheckOutcome(True, f"{found}; {_in_words(limit)}")
+    remedy = "set the mixture's `max_epochs`, raise `top_share` or lower the budget"
+    return CheckOutcome(False, f"{found}, above `limits.max_group_epochs: {limit:g}`; {remedy}")
+
+
+def check_shortfall(artifact: Artifact) -> CheckOutcome:
+    limit, manifest = _limits(artifact).max_shortfall, load_manifest(artifact.path / "manifest.json")
+    share = manifest.shortfall / manifest.token_budget
+    found = f"the caps leave {manifest.shortfall:,} of {manifest.token_budget:,} tokens ({share:.2%}) unfilled"
+    if limit is None or share <= limit:
+        return CheckOutcome(True, f"{found}; {_in_words(limit)}")
+    stopped = "; ".join(f"{group.name} stops at {group.stopped_by}" for group in manifest.groups if group.stopped_by)
+    remedy = f"lower `token_budget` to {manifest.token_budget - manifest.shortfall:,}, raise caps or add snapshots"
+    return CheckOutcome(False, f"{found}, above `limits.max_shortfall: {limit:g}` ({stopped}); {remedy}")
+
+
+def check_group_sizes(artifact: Artifact) -> CheckOutcome:
+    limits, manifest = _limits(artifact), load_manifest(artifact.path / "manifest.json")
+    sizes = {"documents": limits.min_group_documents, "tokens": limits.min_group_tokens}
+    found, small = [], []
+    for name, limit in sizes.items():
+        least = min(manifest.groups, key=lambda group: getattr(group, f"read_{name}"))
+        size = getattr(least, f"read_{name}")
+        found.append(f"group {least.name} has the fewest {name} to read, {size:,}; {_in_words(limit)}")
+        if limit is not None and size < limit:
+            small.append(f"group {least.name} has {size:,} {name} to read, below `limits.min_group_{name}: {limit:,}`")
+    remedy = "; raise `top_share`, add snapshots, or drop the group's checkpoint from the recipe"
+    return CheckOutcome(not small, "; ".join(small) + remedy if small else "; ".join(found))
+
+
+def _limits(artifact: Artifact) -> Limits:
+    return Limits.model_validate_json((artifact.path / LIMITS_FILE).read_text())
+
+
+def _in_words(limit: float | None) -> str:
+    return "no limit is set" if limit is None else f"the limit is {limit:,g}"
 
 
 def check_targets(artifact: Artifact) -> CheckOutcome:

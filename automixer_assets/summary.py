@@ -13,10 +13,11 @@ from rich.text import Text
 
 from automixer_assets.comparison import MEAN_TASK
 from automixer_assets.metadata import format_cell
+from automixer_assets.mixture.exposure import summarise_exposure
 from automixer_assets.mixture.manifest import Manifest
 from automixer_assets.pages.characteristics import characteristics_tables
 from automixer_assets.pages.evaluation import comparison_grid
-from automixer_assets.pages.mixture import contrast_note, manifest_groups
+from automixer_assets.pages.mixture import contrast_note, exposure_histogram, manifest_budget, manifest_groups
 from automixer_assets.pages.simulation import benchmark_grid
 from automixer_assets.removals import RemovalReport
 
@@ -77,7 +78,29 @@ def manifest_tables(manifest: Manifest) -> Sequence[RenderableType]:
         f"weight contrast {contrast_note(manifest)}; when a group runs out: {manifest.exhaustion_policy}"
     )
     title = f"Mixture {manifest.mixture}@{manifest.digest[:12]}"
-    return [frame_table(manifest_groups(manifest).drop("alpha", "tasks"), title, note)]
+    return [
+        frame_table(manifest_groups(manifest).drop("alpha", "tasks"), title, note),
+        frame_table(manifest_budget(manifest), "Budget: what each group gives"),
+    ]
+
+
+def exposure_tables(folder: Path) -> Sequence[RenderableType]:
+    """The exposure ledger of a weight_manifest folder; nothing for one of an older version, which had none like it."""
+    if not (folder / "most_read.parquet").exists():
+        return []
+    ledger = summarise_exposure(folder / "exposure.parquet")
+    most = pl.read_parquet(folder / "most_read.parquet").head(SHOWN_ENTRIES)
+    note = (
+        f"{ledger.n_contents:,} texts, at most {ledger.max_exposures:.3g} times, {ledger.mean_exposures:.3g} on "
+        f"average; {ledger.n_unread:,} left out by samples, {ledger.n_in_several_groups:,} in several groups, "
+        f"{ledger.n_with_copies:,} with copies in a group, {ledger.n_in_several_snapshots:,} in several snapshots"
+    )
+    return [
+        frame_table(exposure_histogram(ledger), "Exposure: how often texts are expected to be read", note),
+        frame_table(
+            most.select("expected_exposures", "n_groups", "n_copies", "snapshot", "doc_id"), "Exposure: the most read"
+        ),
+    ]
 
 
 def characteristics_panel(manifest: Manifest, folder: Path) -> Sequence[RenderableType]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,9 @@ import pytest
 from automixer_assets import checks
 from automixer_assets.lake import Artifact
 from automixer_assets.lake_asset import CheckOutcome
+from automixer_assets.mixture.ledger import write_ledger
 from automixer_assets.mixture.manifest import write_manifest
+from automixer_assets.settings import Limits
 from automixer_assets_tests.corpus.builders import inventory_of, texts, write_source
 from automixer_assets_tests.mixture.tiny import tiny_mixture
 
@@ -35,6 +38,10 @@ TABLE_OF = {
     "schema": "manifest/manifest.json",
     "weights": "manifest/manifest.json",
     "budget": "manifest/manifest.json",
+    "document_exposure": "manifest/manifest.json",
+    "group_epochs": "manifest/manifest.json",
+    "shortfall": "manifest/manifest.json",
+    "group_sizes": "manifest/manifest.json",
 }
 """By check (without `check_`): what its artefact consists of, and the file that is tampered with below."""
 STEPS, TASKS = (10, 20), ("piqa", "boolq")
@@ -53,6 +60,8 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(root / "tiny" / "joint" / "A", root / "joint")
     (root / "manifest").mkdir()
     write_manifest(tiny.manifest, root / "manifest" / "manifest.json")
+    write_ledger(tiny.manifest, root / "grouped", tiny.snapshots, root / "manifest")
+    (root / "manifest" / "limits.json").write_text(Limits().model_dump_json())
     for name, table in tables().items():
         (root / name).parent.mkdir(exist_ok=True)
         table.write_parquet(root / name)
@@ -170,6 +179,22 @@ MANIFEST_CASES: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
 }
 
 
+LIMIT_CASES: dict[str, tuple[str, dict[str, Any], str]] = {
+    "a document read too often": (
+        "document_exposure",
+        {"max_document_exposure": 10},
+        r"document 'd\d\d' of [AB] is read .* times, .*above `limits.max_document_exposure: 10`; set the mixture's",
+    ),
+    "a group read too often": (
+        "group_epochs",
+        {"max_group_epochs": 5},
+        r"group demo-step-\d+ is read .* times, .*above `limits.max_group_epochs: 5`; .* lower the budget",
+    ),
+    "few documents": ("group_sizes", {"min_group_documents": 31}, r"has 30 documents to read, below `limits.min"),
+    "few tokens": ("group_sizes", {"min_group_tokens": 10**5}, r"tokens to read, below `limits.min_group_tokens: 100,"),
+}
+
+
 @pytest.mark.parametrize("check", TABLE_OF)
 def test_a_good_artefact_passes(good: Path, check: str) -> None:
     outcome = outcome_of(check, good)
@@ -206,13 +231,48 @@ def test_a_tampered_manifest_fails_and_says_how(
     assert_fails(check, copy, said)
 
 
+@pytest.mark.parametrize(("check", "limits", "said"), LIMIT_CASES.values(), ids=LIMIT_CASES)
+def test_a_mixture_beyond_its_limits_fails_and_says_what_to_do(
+    copy: Path, check: str, limits: dict[str, Any], said: str
+) -> None:
+    (copy / "manifest" / "limits.json").write_text(Limits.model_validate(limits).model_dump_json())
+    outcome = outcome_of(check, copy)
+    assert not outcome.passed
+    assert re.search(said, outcome.description), outcome.description
+
+
+@pytest.mark.parametrize(("check", "limits"), [case[:2] for case in LIMIT_CASES.values()], ids=LIMIT_CASES)
+def test_a_mixture_within_its_limits_passes(copy: Path, check: str, limits: dict[str, Any]) -> None:
+    wide = {name: max(1, limit // 1000) if name.startswith("min") else limit * 1000 for name, limit in limits.items()}
+    (copy / "manifest" / "limits.json").write_text(Limits.model_validate(wide).model_dump_json())
+    outcome = outcome_of(check, copy)
+    assert outcome.passed, outcome.description
+    assert "the limit is" in outcome.description
+
+
 def test_a_token_file_that_ends_within_an_id_fails(copy: Path) -> None:
     path = copy / "tokens" / "shard-00000.bin"
     path.write_bytes(path.read_bytes()[:-1])
     assert_fails("tokens", copy, "do not cover shard-00000.bin exactly")
 
 
+def test_a_shortfall_beyond_its_limit_names_the_groups_and_the_budget_that_fits(good: Path, tmp_path: Path) -> None:
+    capped = tiny_mixture(tmp_path, max_epochs=2.0, exhaustion_policy="stop_and_raise_others").manifest
+    (tmp_path / "manifest").mkdir()
+    write_manifest(capped, tmp_path / "manifest" / "manifest.json")
+    for limit, passed in ((0.0, False), (0.95, True)):
+        (tmp_path / "manifest" / "limits.json").write_text(Limits(max_shortfall=limit).model_dump_json())
+        outcome = outcome_of("shortfall", tmp_path)
+        assert outcome.passed == passed
+        assert f"the caps leave {capped.shortfall:,} of 20,000 tokens" in outcome.description
+    (tmp_path / "manifest" / "limits.json").write_text(Limits(max_shortfall=0).model_dump_json())
+    said = outcome_of("shortfall", tmp_path).description
+    assert "demo-step-000480 stops at its cap of 2 epochs" in said
+    assert f"lower `token_budget` to {20_000 - capped.shortfall:,}" in said
+
+
 def test_every_blocking_check_is_tried_here() -> None:
     every = {name.removeprefix("check_") for name in vars(checks) if name.startswith("check_")}
-    tried = {case[0] for case in (*TABLE_CASES.values(), *MANIFEST_CASES.values())}
+    tried = {case[0] for case in (*TABLE_CASES.values(), *MANIFEST_CASES.values(), *LIMIT_CASES.values())}
+    tried.add("shortfall")
     assert tried == every == set(TABLE_OF)

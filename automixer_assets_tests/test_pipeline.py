@@ -17,6 +17,7 @@ from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.microworld.truth import planted_auc, read_truth, teaching_share
 from automixer_assets.mixture.groups import list_selections
 from automixer_assets.mixture.manifest import Manifest, load_manifest, manifest_digest, validate_manifest_json
+from automixer_assets.mixture.selected import selected_shards
 from automixer_assets.resources import PROJECT_ROOT, Automixer
 from automixer_assets_tests.world import (
     EXTRA_ID,
@@ -43,6 +44,10 @@ BLOCKING_CHECKS = {
     ("weight_manifest", "follows_its_schema"),
     ("weight_manifest", "weights_sum_to_one"),
     ("weight_manifest", "token_budget_respected"),
+    ("weight_manifest", "documents_within_limit"),
+    ("weight_manifest", "groups_within_limit"),
+    ("weight_manifest", "shortfall_within_limit"),
+    ("weight_manifest", "groups_are_large_enough"),
     ("target_runs", "every_seed_finished"),
     ("comparison_table", "same_seeds"),
 }
@@ -205,6 +210,7 @@ TABLES: dict[tuple[str, str], dict[str, type[pl.DataType] | pl.DataType]] = {
     ("grouped_shards", "overlap.parquet"): {
         "group": pl.String, "other": pl.String, "n_documents": pl.Int64, "share": pl.Float64,
     },
+    ("grouped_shards", "rank_scale.parquet"): {"utility": pl.Float64, "rank": pl.Float64},
     ("grouped_shards", "exclusions.parquet"): {
         "snapshot": pl.String, "reason": pl.String, "n_documents": pl.Int64, "n_tokens": pl.Int64,
     },
@@ -226,7 +232,12 @@ TABLES: dict[tuple[str, str], dict[str, type[pl.DataType] | pl.DataType]] = {
         "leaked_tokens": pl.Int64,
     },
     ("weight_manifest", "exposure.parquet"): {
-        "content_hash": pl.String, "n_tokens": pl.Int64, "n_groups": pl.Int64, "expected_exposures": pl.Float64,
+        "content_hash": pl.String, "n_tokens": pl.Int64, "n_groups": pl.Int64, "n_copies": pl.Int64,
+        "in_several_snapshots": pl.Boolean, "expected_exposures": pl.Float64,
+    },
+    ("weight_manifest", "most_read.parquet"): {
+        "expected_exposures": pl.Float64, "n_groups": pl.Int64, "n_copies": pl.Int64, "snapshot": pl.String,
+        "shard": pl.String, "row": pl.Int64, "doc_id": pl.String, "content_hash": pl.String,
     },
     ("target_runs", "curves.parquet"): {
         "seed": pl.Int64, "step": pl.Int64, "tokens": pl.Int64, "loss": pl.Float64, "learning_rate": pl.Float64,
@@ -445,10 +456,18 @@ def test_manifest_numbers_equal_the_recomputation(finished: World, recomputed: R
 
 def test_the_exposure_ledger_adds_up_copies_and_groups(finished: World, recomputed: Recomputed):
     manifest = manifest_of(finished)
+    tokenized = {name: open_tokenized(finished.path("tokenized_corpus", name)) for name in manifest.snapshots}
     expected: dict[str, float] = defaultdict(float)
     for group in manifest.groups:
+        read = {
+            (part.shard.snapshot, doc_id)
+            for part in selected_shards(group, finished.lake.root, tokenized)
+            for doc_id in part.documents["doc_id"]
+        }
+        assert group.allocated_tokens < group.n_tokens, "the tiny world's budget is below its groups: they are sampled"
+        assert len(read) == group.read_documents < group.n_documents
         for each in recomputed.members(group.name):
-            expected[each.content_hash] += group.exposure
+            expected[each.content_hash] += group.passes * ((each.snapshot, each.doc_id) in read)
     ledger = finished.table("weight_manifest", "demo", "exposure.parquet")
     found = dict(ledger.select("content_hash", "expected_exposures").iter_rows())
     assert found == pytest.approx(dict(expected), rel=1e-12)

@@ -10,16 +10,26 @@ from automixer_assets import __version__
 from automixer_assets.assets.leakage import exclusion_deps, pin_exclusions, pin_removed
 from automixer_assets.assets.recipes import joint_slice
 from automixer_assets.assets.scorer_inputs import selected_origins, selection_slice
-from automixer_assets.checks import check_budget, check_kept, check_schema, check_weights
+from automixer_assets.checks import (
+    LIMITS_FILE,
+    check_budget,
+    check_document_exposure,
+    check_group_epochs,
+    check_group_sizes,
+    check_kept,
+    check_schema,
+    check_shortfall,
+    check_weights,
+)
 from automixer_assets.code_versions import source_version, sql_version
 from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import SCRATCH, Artifact, Written
 from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Scope, lake_asset
 from automixer_assets.mixture.build import build_manifest
-from automixer_assets.mixture.candidates import restore_rows, without_excluded
-from automixer_assets.mixture.exposure import write_exposure
+from automixer_assets.mixture.candidates import restore_rows, without_copies, without_excluded
 from automixer_assets.mixture.groups import list_selections
+from automixer_assets.mixture.ledger import require_document_epochs, write_ledger
 from automixer_assets.mixture.manifest import CreatedBy, write_manifest
 from automixer_assets.mixture.manifest import Pin as ManifestPin
 from automixer_assets.mixture.percentiles import write_percentile_ranges
@@ -41,7 +51,10 @@ GROUPING_SQL = (
     "kept_utility",
     "group_memberships",
     "group_overlap",
+    "later_copies",
 )
+BUDGET_SQL = ("shared_contents", "sample_keys", "sample_key_histogram", "sample_cutoff")
+LEDGER_SQL = ("exposure", "most_read")
 PERCENTILE_SQL = ("percentile_ranges", "percentile_statistics")
 
 
@@ -53,7 +66,13 @@ def mixture_assets() -> list[LakeAsset]:
             group=GROUP,
             kinds={"duckdb", "parquet"},
             code=sql_version(*GROUPING_SQL, *PERCENTILE_SQL)
-            + source_version("mixture.regroup", "mixture.thresholds", "mixture.percentiles", "mixture.candidates"),
+            + source_version(
+                "mixture.regroup",
+                "mixture.thresholds",
+                "mixture.percentiles",
+                "mixture.candidates",
+                "mixture.subsample",
+            ),
             plan=plan_grouped_shards,
             partitions_def=MIXTURES,
             deps=[
@@ -74,13 +93,16 @@ def _weight_manifest_asset() -> LakeAsset:
         asset="weight_manifest",
         group=GROUP,
         kinds={"duckdb", "json"},
-        code=sql_version("group_density", "appendix_b_products", "density_buckets", "exposure")
+        code=sql_version("group_density", "appendix_b_products", "density_buckets", *BUDGET_SQL, *LEDGER_SQL)
         + source_version(
             "mixture.build",
             "mixture.weights",
             "mixture.uncertainty",
             "mixture.budget",
+            "mixture.constraints",
+            "mixture.subsample",
             "mixture.exposure",
+            "mixture.ledger",
             "mixers",
             "mixers.influence_density",
         ),
@@ -96,6 +118,10 @@ def _weight_manifest_asset() -> LakeAsset:
             Check("follows_its_schema", "manifest.json validates against the shipped JSON Schema.", check_schema),
             Check("weights_sum_to_one", "Weights are in [0, 1] and sum to 1.", check_weights),
             Check("token_budget_respected", "Allocated tokens and shortfall add up to the budget.", check_budget),
+            Check("documents_within_limit", "No text is read more often than `limits` allow.", check_document_exposure),
+            Check("groups_within_limit", "No group is read more often than `limits` allow.", check_group_epochs),
+            Check("shortfall_within_limit", "Caps leave no more of the budget than `limits` allow.", check_shortfall),
+            Check("groups_are_large_enough", "Every group has what `limits` ask for.", check_group_sizes),
         ],
     )
 
@@ -103,7 +129,7 @@ def _weight_manifest_asset() -> LakeAsset:
 def grouping_slice(mixture: Mixture, settings: Settings) -> object:
     """What of a mixture and its recipe determines its groups."""
     cheap = None if mixture.filter is None else mixture.filter.model_dump()
-    excluded = [mixture.leaked_documents, settings.corpus.removal_list is not None, cheap]
+    excluded = [mixture.leaked_documents, mixture.copies, settings.corpus.removal_list is not None, cheap]
     return [mixture.top_share, mixture.snapshots, excluded, joint_slice(settings.recipe(mixture.recipe), settings)]
 
 
@@ -134,9 +160,12 @@ def plan_grouped_shards(scope: Scope) -> Build:
             for snapshot, corpus in corpora.items()
             for shard in corpus.shards
         }
-        candidates, excluded = without_excluded(shards, exclusions, out / SCRATCH)
+        left_out = exclusions
+        if mixture.copies == "first":
+            left_out = without_copies(exclusions, documents, out / SCRATCH)
+        candidates, excluded = without_excluded(shards, left_out, out / SCRATCH)
         regroup(joint=candidates, top_share=mixture.top_share, out=out)
-        restore_rows(out, exclusions)
+        restore_rows(out, left_out)
         excluded.write_parquet(out / "exclusions.parquet")
         write_percentile_ranges(joint=shards, documents=documents, out=out / "percentile_ranges.parquet")
         (out / "top_share.json").write_text(f"{mixture.top_share!r}\n")
@@ -184,13 +213,11 @@ def plan_weight_manifest(scope: Scope) -> Build:
             tokenizer_digest=corpora[names[0]].tokenizer_digest,
             pins=[ManifestPin(**vars(pin)) for pin in scope.pins],
             created_by=CreatedBy(version=__version__, git_commit=git_commit()),
-        )
-        write_exposure(
-            selections=list_selections(grouped.path),
             snapshots=corpora,
-            passes={group.name: group.exposure for group in manifest.groups},
-            out=out / "exposure.parquet",
         )
+        write_ledger(manifest, grouped.path, corpora, out)
+        require_document_epochs(mixture.max_document_epochs, out)
+        (out / LIMITS_FILE).write_text(mixture.limits.model_dump_json(indent=1) + "\n")
         write_manifest(manifest, out / "manifest.json")
         return Written(content=manifest.digest)  # the file also says when and where it was made
 

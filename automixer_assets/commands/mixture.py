@@ -35,13 +35,15 @@ def mixture_show(
     config: Config = None,
 ) -> None:
     """The weight manifest of a mixture: groups, weights, tokens, exposure; or why these documents."""
-    from automixer_assets.catalogue import find_characteristics, find_manifest
+    from automixer_assets.catalogue import find_characteristics, find_mixture
+    from automixer_assets.mixture.manifest import load_manifest
     from automixer_assets.pages.characteristics import characteristics_json
-    from automixer_assets.summary import characteristics_panel, manifest_tables
+    from automixer_assets.summary import characteristics_panel, exposure_tables, manifest_tables
 
     automixer = open_automixer(config, None)
     with open_instance() as instance:
-        manifest = find_manifest(instance, automixer.lake(), name)
+        made = find_mixture(instance, automixer.lake(), name)
+        manifest = load_manifest(made / "manifest.json")
         folder = find_characteristics(instance, automixer.lake(), manifest) if why else None
     if json_:
         document = manifest.model_dump(mode="json")
@@ -49,5 +51,6 @@ def mixture_show(
             document = {"mixture": manifest.mixture, "digest": manifest.digest, **characteristics_json(folder)}
         sys.stdout.write(json.dumps(document, indent=1) + "\n")
         return
-    for part in characteristics_panel(manifest, folder) if folder is not None else manifest_tables(manifest):
+    shown = [*manifest_tables(manifest), *exposure_tables(made)]
+    for part in shown if folder is None else characteristics_panel(manifest, folder):
         out.print(part)

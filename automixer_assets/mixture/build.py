@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from automixer_assets.corpus.shards import TokenizedSnapshot
 from automixer_assets.errors import AutomixerError
 from automixer_assets.mixers import GroupWeights, Mixer, mixer_of
-from automixer_assets.mixture.budget import Allocation, allocate
+from automixer_assets.mixture.budget import Allocation
+from automixer_assets.mixture.constraints import allocate_budget, find_subsamples
 from automixer_assets.mixture.groups import GroupOrigin, GroupSummary, Selection, list_selections, read_group_summaries
 from automixer_assets.mixture.manifest import (
     SCHEMA_VERSION,
@@ -22,14 +24,15 @@ from automixer_assets.mixture.manifest import (
     ManifestPhase,
     ManifestShard,
     Pin,
+    Subsample,
     manifest_digest,
 )
 from automixer_assets.mixture.uncertainty import bucket_sums, weight_intervals
 from automixer_assets.mixture.weights import GroupTable, group_tables, weight_contrast
 from automixer_assets.settings import Mixture, Recipe, profile_differences
 
-NAMED_IN_THE_MANIFEST = {"profile", "proxy", "recipe", "snapshots", "token_budget", "exhaustion_policy"}
-"""Settings with a manifest field of their own, so not repeated under `options`."""
+NAMED_IN_THE_MANIFEST = {"profile", "proxy", "recipe", "snapshots", "token_budget", "exhaustion_policy", "limits"}
+"""Settings with a manifest field of their own, or that change nothing, so not repeated under `options`."""
 
 
 def build_manifest(
@@ -44,6 +47,7 @@ def build_manifest(
     pins: Sequence[Pin],
     created_by: CreatedBy,
     mixer: Mixer | None = None,
+    snapshots: Mapping[str, TokenizedSnapshot] | None = None,
 ) -> Manifest:
     """Manifest of a grouped_shards folder.
 
@@ -53,6 +57,7 @@ def build_manifest(
         grouped: the grouped_shards folder, below `lake_root`: shard uris are relative to it.
         pins: the upstream artefacts that were read.
         mixer: the weight rule; by default the one that the mixture's settings name.
+        snapshots: snapshot -> its tokenised folder; a mixture with `max_document_epochs` needs their content hashes.
     """
     selections = list_selections(grouped)
     tables = group_tables(grouped)
@@ -60,7 +65,8 @@ def build_manifest(
     weights = rule.weigh(tables)
     if weights.intervals is None:
         weights = replace(weights, intervals=_intervals(selections, rule))
-    allocation = _allocation(mixture, tables, weights)
+    allocation = allocate_budget(mixture, tables, weights.weights, selections, snapshots or {})
+    subsamples = find_subsamples(mixture, grouped, tables, selections, allocation)
     fields: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "mixture": name,
@@ -73,7 +79,7 @@ def build_manifest(
         "tokenizer_digest": tokenizer_digest,
         "token_budget": mixture.token_budget,
         "exhaustion_policy": mixture.exhaustion_policy,
-        "groups": _groups(grouped, lake_root, selections, tables, origins, weights, allocation),
+        "groups": _groups(grouped, lake_root, selections, tables, origins, weights, allocation, subsamples),
         "weight_contrast": weight_contrast(weights.weights),
         "shortfall": allocation.shortfall,
         "phases": [ManifestPhase(from_token=each.from_token, weights=each.weights) for each in allocation.phases],
@@ -89,9 +95,10 @@ def manifest_options(mixture: Mixture, recipe: Recipe) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for prefix, section in (("recipe", recipe), ("mixture", mixture)):
         defaults = {
-            field: getattr(section, field)
-            for field, info in type(section).model_fields.items()
-            if not info.is_required() and getattr(section, field) != info.default
+            field: value
+            for field, value in section.model_dump(mode="json").items()
+            if not type(section).model_fields[field].is_required()
+            and getattr(section, field) != type(section).model_fields[field].default
         }
         differences = {**defaults, **profile_differences(section)}
         options |= {
@@ -108,16 +115,6 @@ def _intervals(selections: Sequence[Selection], mixer: Mixer) -> tuple[tuple[flo
     return tuple(None if each.low is None or each.high is None else (each.low, each.high) for each in found)
 
 
-def _allocation(mixture: Mixture, tables: Sequence[GroupTable], weights: GroupWeights) -> Allocation:
-    return allocate(
-        weights={table.name: weight for table, weight in zip(tables, weights.weights, strict=True)},
-        group_tokens={table.name: table.n_tokens for table in tables},
-        token_budget=mixture.token_budget,
-        exhaustion_policy=mixture.exhaustion_policy,
-        max_epochs=mixture.max_epochs,
-    )
-
-
 def _groups(
     grouped: Path,
     lake_root: Path,
@@ -126,6 +123,7 @@ def _groups(
     origins: Sequence[GroupOrigin],
     weights: GroupWeights,
     allocation: Allocation,
+    subsamples: Mapping[str, Subsample | None],
 ) -> list[ManifestGroup]:
     summaries = {summary.name: summary for summary in read_group_summaries(grouped)}
     by_name = {origin.name: origin for origin in origins}
@@ -144,6 +142,8 @@ def _groups(
             weight_appendix_b=weights.appendix_b[position],
             exposure=allocation.tokens[table.name] / table.n_tokens,
             shards=[_shard(each, lake_root) for each in selections if each.group == table.name],
+            subsample=subsamples.get(table.name),
+            stopped_by=allocation.stopped_by.get(table.name),
         )
         for position, table in enumerate(tables)
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,11 +20,13 @@ import pyarrow.parquet as pq
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture.groups import list_selections
-from automixer_assets.mixture.parquet import write_table
+from automixer_assets.mixture.parquet import write_batches, write_table
 from automixer_assets.mixture.regroup import JointShard
+from automixer_assets.mixture.sql import open_database
 from automixer_assets.scorers._lexical import Lexical, lexical_column, lexical_expression
 
 EXCLUDED_SCHEMA = {"row": pl.Int64, "doc_id": pl.String, "reason": pl.String}
+PLACE_SCHEMA = {"snapshot": pl.String, "shard": pl.String, "row": pl.Int64}
 SUMMARY_SCHEMA = {"snapshot": pl.String, "reason": pl.String, "n_documents": pl.Int64, "n_tokens": pl.Int64}
 
 
@@ -63,14 +65,16 @@ class Exclusions:
         leakage: snapshot -> its leakage folder; empty where the mixture keeps documents that repeat scored items.
         removed: snapshot -> its removed_documents folder; empty without a removal list.
         lexical: the cheap filter, if the mixture has one.
+        copies: file of `write_copies`; None where the mixture keeps documents with the same text.
     """
 
     leakage: Mapping[str, Path]
     removed: Mapping[str, Path]
     lexical: LexicalFilter | None = None
+    copies: Path | None = None
 
     def of(self, snapshot: str, shard: str) -> pl.DataFrame:
-        """`row, doc_id, reason` of the excluded documents of a shard by row: `removed`, `leaked` or else `filtered`."""
+        """`row, doc_id, reason` of a shard's excluded documents: `removed`, or `leaked`, `filtered`, `copy`; by row."""
         found = [pl.DataFrame(schema=EXCLUDED_SCHEMA)]
         if snapshot in self.removed:
             removed = pl.scan_parquet(self.removed[snapshot] / "removed.parquet").filter(pl.col("shard") == shard)
@@ -81,7 +85,29 @@ class Exclusions:
             found.append(leaked.select("row", "doc_id", reason=pl.lit("leaked")).collect())
         if self.lexical is not None:
             found.append(self.lexical.of(snapshot, shard))
+        if self.copies is not None:
+            place = (pl.col("snapshot") == snapshot) & (pl.col("shard") == shard)
+            copies = pl.scan_parquet(self.copies).filter(place)
+            found.append(copies.select("row", "doc_id", reason=pl.lit("copy")).collect())
         return pl.concat(found).unique("row", keep="first", maintain_order=True).sort("row")
+
+
+def without_copies(exclusions: Exclusions, documents: Mapping[tuple[str, str], Path], folder: Path) -> Exclusions:
+    """Also exclude all but the first of the documents with the same text; their places are written below `folder`.
+
+    Args:
+        documents: (snapshot, shard) -> its tokenised `documents_path`, of the whole mixture.
+    """
+    removed = [
+        pl.scan_parquet(path / "removed.parquet").select(pl.lit(snapshot).alias("snapshot"), "shard", "row").collect()
+        for snapshot, path in exclusions.removed.items()
+    ]
+    places = [{"file": str(path), "snapshot": place[0], "shard": place[1]} for place, path in documents.items()]
+    parameters = {"documents": [place["file"] for place in places], "shards": places}
+    view = pl.concat([pl.DataFrame(schema=PLACE_SCHEMA), *removed]).to_arrow()
+    with open_database() as database:
+        write_batches(database.batches("later_copies", parameters, removed=view), folder / "copies.parquet")
+    return replace(exclusions, copies=folder / "copies.parquet")
 
 
 def without_excluded(

@@ -1,6 +1,7 @@
 """Exposure ledger: how often each content is expected to be read under a manifest (DESIGN: duplicates).
 
-Overlap between groups stays, as in the paper, and copies of a text share a content hash, so both show up here.
+Overlap between groups stays, as in the paper, and copies of a text share a content hash, so both show up here. What a
+sample leaves out of its group is listed too, as read by nobody.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from pathlib import Path
 from automixer_assets.corpus.shards import TokenizedSnapshot, TokenShard
 from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture.groups import Selection, selection_parameters
-from automixer_assets.mixture.parquet import write_batches
+from automixer_assets.mixture.parquet import write_batches, write_table
 from automixer_assets.mixture.sql import open_database
 
 EDGES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+MOST_READ = 20
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,10 @@ class ExposureSummary:
     n_contents: int
     max_exposures: float
     mean_exposures: float
+    n_unread: int
     n_in_several_groups: int
+    n_with_copies: int
+    n_in_several_snapshots: int
     histogram: tuple[ExposureBin, ...]
 
 
@@ -45,18 +50,21 @@ def write_exposure(
     snapshots: Mapping[str, TokenizedSnapshot],
     passes: Mapping[str, float],
     out: Path,
+    unread: Sequence[Selection] = (),
 ) -> ExposureSummary:
     """Write `exposure.parquet`, a row per content hash, and summarise it.
 
     Args:
-        selections: the selection files of all groups.
+        selections: files of the documents that are read, of all groups.
         snapshots: snapshot -> its tokenised folder, which knows the content hashes.
-        passes: group -> tokens allocated to it / T_g (a manifest's `exposure`).
+        passes: group -> how often its documents are read (`passes` of a manifest's group).
         out: the file to write.
+        unread: files of the documents that the groups' samples leave out.
     """
     parameters = {
-        **selection_parameters(selections),
-        **_document_parameters(selections, snapshots),
+        **selection_parameters([*selections, *unread]),
+        **document_parameters([*selections, *unread], snapshots),
+        "unread": [str(each.path) for each in unread],
         "passes": [{"group": group, "passes": float(value)} for group, value in passes.items()],
     }
     with open_database() as database:
@@ -72,9 +80,19 @@ def summarise_exposure(exposure: Path) -> ExposureSummary:
     return ExposureSummary(**row, histogram=tuple(ExposureBin(**each) for each in bins))
 
 
-def _document_parameters(
+def write_most_read(
+    exposure: Path, selections: Sequence[Selection], snapshots: Mapping[str, TokenizedSnapshot], out: Path
+) -> None:
+    """Write `most_read.parquet`: the contents of highest exposure, and where the first of their documents lies."""
+    parameters = {"file": str(exposure), "limit": MOST_READ, **document_parameters(selections, snapshots)}
+    with open_database() as database:
+        write_table(database.table("most_read", parameters), out)
+
+
+def document_parameters(
     selections: Sequence[Selection], snapshots: Mapping[str, TokenizedSnapshot]
 ) -> dict[str, list[str] | list[dict[str, str]]]:
+    """`$documents` and `$shards` of the statements that read the tokenised shards behind selection files."""
     shards = [token_shard(snapshots, *place) for place in sorted({(each.snapshot, each.shard) for each in selections})]
     places = [{"file": str(each.documents_path), "snapshot": each.snapshot, "shard": each.name} for each in shards]
     return {"documents": [place["file"] for place in places], "shards": places}

@@ -19,6 +19,8 @@ from automixer_assets.errors import AutomixerError
 SCHEMA_VERSION = 1
 WEIGHT_TOLERANCE = 1e-9
 DOUBTFUL_RATIO = 2.0
+LATER_FIELDS = ("subsample", "stopped_by")
+"""Of a group, newer than schema version 1: left out of the digest where null, so that old manifests keep theirs."""
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -53,6 +55,16 @@ def is_doubtful(interval: tuple[float, float] | None) -> bool:
     return interval is None or interval[1] >= DOUBTFUL_RATIO * interval[0]
 
 
+class Subsample(Record):
+    """What is read of a group above its budget: documents whose key does not exceed the cutoff (sample_keys.sql)."""
+
+    cutoff: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    seed: int
+    scale: list[tuple[Finite, Share]] = Field(description="(joint utility, rank): the weight of a document is its rank")
+    n_documents: Count
+    n_tokens: Count
+
+
 class ManifestGroup(Record):
     """A group of documents and its sampling weight."""
 
@@ -75,6 +87,8 @@ class ManifestGroup(Record):
         description="tokens allocated to the group / n_tokens: how often it is read"
     )
     shards: list[ManifestShard]
+    subsample: Subsample | None = Field(default=None, description="null: all documents of the shards are read")
+    stopped_by: str | None = Field(default=None, description="what the group stops at before the budget is spent")
 
     @property
     def doubtful(self) -> bool:
@@ -84,6 +98,21 @@ class ManifestGroup(Record):
     @property
     def allocated_tokens(self) -> int:
         return round(self.exposure * self.n_tokens)
+
+    @property
+    def read_documents(self) -> int:
+        """Documents that are ever read: those of the sample where there is one."""
+        return self.n_documents if self.subsample is None else self.subsample.n_documents
+
+    @property
+    def read_tokens(self) -> int:
+        """Tokens of one pass over what is read."""
+        return self.n_tokens if self.subsample is None else self.subsample.n_tokens
+
+    @property
+    def passes(self) -> float:
+        """How often a document that is read is expected to be read; `exposure` is the mean over all documents."""
+        return self.allocated_tokens / self.read_tokens if self.read_tokens else 0.0
 
 
 class ManifestPhase(Record):
@@ -171,6 +200,10 @@ def manifest_digest(manifest: Manifest | Mapping[str, Any]) -> str:
     kept = ("asset", "partition", "data_version", "sha256")
     pins = [{key: pin[key] for key in kept} for pin in document["pins"]]
     content["pins"] = sorted(pins, key=canonical_json)
+    content["groups"] = [
+        {key: value for key, value in group.items() if key not in LATER_FIELDS or value is not None}
+        for group in document["groups"]
+    ]
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 

@@ -24,6 +24,7 @@ from automixer_assets.mixture.groups import MEMBERSHIPS, UTILITY_PREFIX, GroupSu
 from automixer_assets.mixture.joint import QUERIES
 from automixer_assets.mixture.parquet import write_table
 from automixer_assets.mixture.sql import Database, open_database
+from automixer_assets.mixture.subsample import SCALE_FILE, write_rank_scale
 from automixer_assets.mixture.thresholds import raise_unusable, utility_at_rank
 
 THREADS = 2
@@ -55,7 +56,7 @@ class Cut:
 
 
 def regroup(*, joint: Sequence[JointShard], top_share: float, out: Path) -> None:
-    """Write `groups/`, `groups.parquet`, `memberships.parquet` and `overlap.parquet` into the folder `out`.
+    """Write `groups/` and the tables of groups, memberships, overlap and the rank scale into the folder `out`.
 
     Raises:
         AutomixerError: no documents, shards of different recipes or queries, or a utility that is null or not finite.
@@ -80,6 +81,13 @@ def regroup(*, joint: Sequence[JointShard], top_share: float, out: Path) -> None
     ]
     write_table(_groups_table(summaries), out / "groups.parquet")
     write_table(_overlap_table(groups, shared), out / "overlap.parquet")
+    write_rank_scale(_first_snapshot(shards), out / SCALE_FILE)
+
+
+def _first_snapshot(shards: Sequence[JointShard]) -> list[Path]:
+    """Shards of the first snapshot, by name, that has documents: a scale that later snapshots do not move."""
+    filled = [shard for shard in shards if pq.read_metadata(shard.path).num_rows]
+    return [shard.path for shard in filled if shard.snapshot == filled[0].snapshot]
 
 
 def kept_documents(n_candidates: int, top_share: float) -> int:

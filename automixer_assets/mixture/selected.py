@@ -12,6 +12,7 @@ from automixer_assets.corpus.shards import TokenizedSnapshot, TokenShard
 from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture.exposure import token_shard
 from automixer_assets.mixture.manifest import Manifest, ManifestGroup, ManifestShard
+from automixer_assets.mixture.subsample import SAMPLED_COLUMNS, sampled
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,30 @@ class SelectedShard:
 def selected_shards(
     group: ManifestGroup, lake_root: Path, snapshots: Mapping[str, TokenizedSnapshot]
 ) -> Iterator[SelectedShard]:
-    """A group's documents, one shard at a time.
+    """A group's documents, one shard at a time; of a group above its budget those of its sample.
 
     Raises:
-        AutomixerError: a selection file is missing, or names other documents than the tokenised shard holds.
+        AutomixerError: a selection file is missing, names other documents than the tokenised shard holds, or does not
+            give the sample that the manifest counts.
     """
+    n_documents = 0
     for each in group.shards:
-        yield _selected_shard(group.name, each, lake_root, snapshots)
+        part = _selected_shard(group, each, lake_root, snapshots)
+        n_documents += part.documents.height
+        yield part
+    if n_documents != group.read_documents:
+        raise AutomixerError(
+            f"the selection files of group {group.name} give {n_documents:,} documents where the manifest counts "
+            f"{group.read_documents:,}; read the manifest with the lake that it was made in, or make it again"
+        )
+
+
+def sampled_rows(path: Path, group: ManifestGroup) -> pl.DataFrame:
+    """Rows `row, doc_id, n_tokens` of a selection file that are read."""
+    if group.subsample is None:
+        return pl.read_parquet(path, columns=["row", "doc_id", "n_tokens"])
+    rows = pl.read_parquet(path, columns=["row", "n_tokens", *SAMPLED_COLUMNS])
+    return rows.filter(sampled(rows.select(SAMPLED_COLUMNS).to_arrow(), group)).drop("joint_utility")
 
 
 def require_tokenizer(manifest: Manifest, snapshots: Mapping[str, TokenizedSnapshot]) -> None:
@@ -46,14 +64,14 @@ def require_tokenizer(manifest: Manifest, snapshots: Mapping[str, TokenizedSnaps
 
 
 def _selected_shard(
-    group: str, each: ManifestShard, lake_root: Path, snapshots: Mapping[str, TokenizedSnapshot]
+    group: ManifestGroup, each: ManifestShard, lake_root: Path, snapshots: Mapping[str, TokenizedSnapshot]
 ) -> SelectedShard:
     shard, path = token_shard(snapshots, each.snapshot, each.shard), lake_root / each.uri
     if not path.exists():
         raise AutomixerError(
             f"{path} is missing but the manifest lists it; materialise grouped_shards or copy the lake"
         )
-    selected = pl.read_parquet(path, columns=["row", "doc_id"])
+    selected = sampled_rows(path, group).select("row", "doc_id")
     documents = pl.read_parquet(shard.documents_path, columns=["doc_id", "n_tokens", "offset"])
     found = documents.select(pl.all().gather(selected["row"].to_list()))
     if not found["doc_id"].equals(selected["doc_id"]):
@@ -61,4 +79,4 @@ def _selected_shard(
             f"{path} names other documents than {shard.documents_path} has in these rows; "
             "read the manifest with the tokenised snapshots that it pins"
         )
-    return SelectedShard(group, shard, found.with_columns(row=selected["row"]).select("row", *found.columns))
+    return SelectedShard(group.name, shard, found.with_columns(row=selected["row"]).select("row", *found.columns))

@@ -33,9 +33,11 @@ class Database:
         """Result of the statement NAME; each of `views` is visible to it under its keyword."""
         return self._relation(name, parameters, views).to_arrow_table()
 
-    def batches(self, name: str, parameters: Mapping[str, Any], rows: int = 2**18) -> pa.RecordBatchReader:
+    def batches(
+        self, name: str, parameters: Mapping[str, Any], rows: int = 2**18, **views: pa.Table
+    ) -> pa.RecordBatchReader:
         """The same in batches, for results larger than memory."""
-        return self._relation(name, parameters, {}).to_arrow_reader(rows)
+        return self._relation(name, parameters, views).to_arrow_reader(rows)
 
     def _relation(
         self, name: str, parameters: Mapping[str, Any], views: Mapping[str, pa.Table]

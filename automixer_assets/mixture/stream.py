@@ -154,6 +154,11 @@ class MixtureStream:
         self.rank, self.world_size, self.sequence_length = rank, world_size, sequence_length
         capped = manifest.exhaustion_policy == "stop_and_raise_others"
         limits = [group.allocated_tokens if capped else np.inf for group in manifest.groups if group.n_tokens]
+        if sum(limits) < sequence_length:
+            raise AutomixerError(
+                f"the caps of mixture {manifest.mixture} leave {int(sum(limits)):,} tokens, fewer than one sequence of "
+                f"{sequence_length:,}; raise `token_budget` or the mixture's caps"
+            )
         names = [group.name for group in self.groups]
         self._planner = Planner(manifest.phases, names, limits, sequence_length)
         self._identity = {"digest": manifest.digest, "seed": seed, "sequence_length": sequence_length}
@@ -171,6 +176,17 @@ class MixtureStream:
                 return
             self._sequences += world_size
             yield self._read(own)
+
+    def advance(self, count: int) -> None:
+        """Pass over the next `count` sequences of all ranks together, unread.
+
+        A loader's workers hold their own states; what they have given is known by its number, and so `advance` on a
+        dataset of the same start gives the state to save.
+        """
+        for _ in range(count):
+            if self._planner.next_sequence() is None:
+                raise AutomixerError(f"the mixture ends after {self._sequences:,} sequences: advance by fewer")
+            self._sequences += 1
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers, the same on every rank: what to load to continue with the next sequence."""

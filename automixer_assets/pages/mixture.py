@@ -9,7 +9,7 @@ import polars as pl
 from automixer_assets import metadata
 from automixer_assets.lake import Artifact
 from automixer_assets.lake_asset import Metadata
-from automixer_assets.mixture.exposure import summarise_exposure
+from automixer_assets.mixture.exposure import ExposureSummary, summarise_exposure
 from automixer_assets.mixture.groups import UTILITY_PREFIX, utility_column
 from automixer_assets.mixture.manifest import Manifest, ManifestGroup, load_manifest
 from automixer_assets.mixture.normalisation import read_normalisation
@@ -152,9 +152,9 @@ def show_grouped_shards(artifact: Artifact, joint: dict[str, Artifact]) -> Metad
 def show_weight_manifest(artifact: Artifact) -> Metadata:
     manifest = load_manifest(artifact.path / "manifest.json")
     ledger = summarise_exposure(artifact.path / "exposure.parquet")
-    histogram = pl.DataFrame([vars(each) for each in ledger.histogram])
     return {
         "groups": metadata.table(_with_bars(manifest_groups(manifest))),
+        "budget: what each group gives": metadata.table(manifest_budget(manifest)),
         "weights": metadata.plot(lambda axes: _draw_weights(axes, manifest)),
         "mixture": manifest.reference,
         "profile": manifest.profile,
@@ -165,9 +165,38 @@ def show_weight_manifest(artifact: Artifact) -> Metadata:
         "weight contrast (largest / smallest)": contrast_note(manifest),
         "highest exposure of a text": ledger.max_exposures,
         "texts in several groups": ledger.n_in_several_groups,
-        "exposure: how often texts are expected to be read": metadata.table(histogram),
-        "SQL": metadata.sql(["group_density", "appendix_b_products", "density_buckets", "exposure"]),
+        "texts with copies in a group": ledger.n_with_copies,
+        "texts in several snapshots": ledger.n_in_several_snapshots,
+        "texts that samples leave out": ledger.n_unread,
+        "exposure: how often texts are expected to be read": metadata.table(exposure_histogram(ledger)),
+        "exposure: the most read": metadata.table(pl.read_parquet(artifact.path / "most_read.parquet")),
+        "SQL": metadata.sql(
+            ["group_density", "appendix_b_products", "density_buckets", "sample_keys", "exposure", "most_read"]
+        ),
     }
+
+
+def manifest_budget(manifest: Manifest) -> pl.DataFrame:
+    """How many tokens each group gives, of which documents, and what stops it."""
+    return pl.DataFrame(
+        [
+            {
+                "group": group.name,
+                "tokens": group.n_tokens,
+                "gives": group.allocated_tokens,
+                "exposure": group.exposure,
+                "documents that are read": f"{group.read_documents:,} of {group.n_documents:,}",
+                "times each": group.passes,
+                "stops at": group.stopped_by or "–",
+            }
+            for group in manifest.groups
+        ]
+    )
+
+
+def exposure_histogram(ledger: ExposureSummary) -> pl.DataFrame:
+    """Texts by how often they are expected to be read."""
+    return pl.DataFrame([vars(each) for each in ledger.histogram])
 
 
 def manifest_groups(manifest: Manifest) -> pl.DataFrame:

@@ -103,6 +103,29 @@ class CheapFilter(Section):
     drop_share: float = Field(default=0.3, gt=0, lt=1, description="of the reference sample; its score is the floor")
 
 
+class GroupCap(Section):
+    """Where a group stops; of both, whichever comes first. It replaces `max_epochs` for that group."""
+
+    epochs: float | None = Field(default=None, gt=0, description="passes over the group's tokens")
+    tokens: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _something_given(self) -> GroupCap:
+        if self.epochs is None and self.tokens is None:
+            raise ValueError("a cap needs `epochs`, `tokens` or both")
+        return self
+
+
+class Limits(Section):
+    """What a mixture must keep to: blocking checks of its manifest. They change nothing, caps do."""
+
+    max_document_exposure: float | None = Field(default=None, gt=0, description="expected reads of any text")
+    max_group_epochs: float | None = Field(default=None, gt=0, description="tokens given by a group / its tokens")
+    max_shortfall: float | None = Field(default=None, ge=0, lt=1, description="share of the budget that caps may leave")
+    min_group_documents: int | None = Field(default=None, gt=0, description="documents that any group has to read")
+    min_group_tokens: int | None = Field(default=None, gt=0, description="tokens that any group has to read")
+
+
 class Mixture(Section):
     """A recipe applied to snapshots under a token budget. Versioned by content: NAME@digest."""
 
@@ -117,7 +140,19 @@ class Mixture(Section):
         description="documents that repeat a scored benchmark item; excluded ones take no part in the top share"
     )
     filter: CheapFilter | None = Field(default=None, description="a cheap score that documents must reach first")
+    copies: Literal["keep", "first"] = Field(
+        default="keep", description="documents with the same text: all, or the first by snapshot, shard and row"
+    )
     max_epochs: float | None = Field(default=None, gt=0, description="cap: how often a group may be repeated")
+    group_caps: dict[str, GroupCap] = Field(default={}, description="group -> its own cap")
+    max_document_epochs: float | None = Field(
+        default=None, gt=0, description="no text is expected to be read more often, over its groups and copies"
+    )
+    over_budget: Literal["utility", "hash_order"] = Field(
+        default="utility", description="what is read of a group above its budget: a sample by utility, or any part"
+    )
+    sample_seed: int = 0
+    limits: Limits = Limits()
     exhaustion_policy: Literal["repeat", "stop_and_raise_others"] = "repeat"
 
     @model_validator(mode="before")
@@ -127,8 +162,12 @@ class Mixture(Section):
 
     @model_validator(mode="after")
     def _cap_and_policy_agree(self) -> Mixture:
-        if (self.max_epochs is not None) != (self.exhaustion_policy == "stop_and_raise_others"):
-            raise ValueError("`max_epochs` and `exhaustion_policy: stop_and_raise_others` go together")
+        capped = self.max_epochs is not None or self.group_caps or self.max_document_epochs is not None
+        if bool(capped) != (self.exhaustion_policy == "stop_and_raise_others"):
+            raise ValueError(
+                "`exhaustion_policy: stop_and_raise_others` and a cap (`max_epochs`, `group_caps` or "
+                "`max_document_epochs`) go together"
+            )
         if self.snapshots != "all":
             if not self.snapshots:
                 raise ValueError("`snapshots` is empty: name some, or write `all`")

@@ -69,3 +69,22 @@ def play_budget(weights: Mapping[str, float], caps: Mapping[str, float], budget:
         if budget - spent < 1e-9:
             break
     return given
+
+
+def play_limited(
+    weights: Mapping[str, float], limits: Sequence[tuple[Mapping[str, float], float]], budget: float, step: float
+) -> dict[str, float]:
+    """The same with limits on several groups together: (group -> factor, limit of the sum of factor * tokens).
+
+    A small dose goes to every group that still takes part; one that it would push over a limit leaves for good.
+    """
+    given, open_groups = dict.fromkeys(weights, 0.0), {group for group, weight in weights.items() if weight > 0}
+    while open_groups and budget - sum(given.values()) > 1e-9:
+        total = sum(weights[group] for group in open_groups)
+        dose = {group: min(step, budget - sum(given.values())) * weights[group] / total for group in open_groups}
+        after = {group: given[group] + dose.get(group, 0.0) for group in given}
+        full = [limit for limit in limits if sum(f * after[group] for group, f in limit[0].items()) > limit[1] + 1e-9]
+        leaving = {group for factors, _ in full for group in factors} & open_groups
+        given = given if leaving else after
+        open_groups -= leaving
+    return given

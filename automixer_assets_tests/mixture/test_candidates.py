@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from automixer_assets.errors import AutomixerError
-from automixer_assets.mixture.candidates import Exclusions, restore_rows, without_excluded
+from automixer_assets.mixture.candidates import Exclusions, restore_rows, without_copies, without_excluded
 from automixer_assets.mixture.groups import list_selections
 from automixer_assets.mixture.regroup import regroup
 from automixer_assets_tests.mixture.builders import Document, folder, joint_tables, write_joint
@@ -110,3 +110,28 @@ def test_a_mixture_whose_documents_are_all_excluded_is_refused(tmp_path):
     documents = some(3)
     with pytest.raises(AutomixerError, match="hold no documents to group"):
         grouped_without(tmp_path, documents, ["g"], write_exclusions(tmp_path, documents, documents, []))
+
+
+@quick
+@given(table=joint_tables(), hashes=st.lists(st.sampled_from("xyz"), min_size=24, max_size=24), data=st.data())
+def test_of_equal_texts_the_first_that_is_not_removed_stays(table, hashes, data):
+    _, documents = table
+    content = {each.place: hashes[index] for index, each in enumerate(documents)}
+    removed = data.draw(st.lists(st.sampled_from(documents), unique_by=lambda each: each.place, max_size=3))
+    left: dict[str, Document] = {}
+    for each in sorted(documents, key=lambda each: each.place):
+        if each not in removed:
+            left.setdefault(content[each.place], each)
+    with folder() as root:
+        paths = {}
+        for place in {(each.snapshot, each.shard) for each in documents}:
+            rows = [each for each in documents if (each.snapshot, each.shard) == place]
+            paths[place] = root / "tokenized" / place[0] / f"{place[1]}.parquet"
+            paths[place].parent.mkdir(parents=True, exist_ok=True)
+            columns = {"doc_id": [e.doc_id for e in rows], "content_hash": [content[e.place] for e in rows]}
+            pl.DataFrame(columns).write_parquet(paths[place])
+        exclusions = without_copies(write_exclusions(root, documents, [], removed), paths, root / "scratch")
+        found = {(*place, row): reason for place in paths for row, _, reason in exclusions.of(*place).iter_rows()}
+    kept_places = {each.place for each in left.values()}
+    assert set(found) == {each.place for each in documents} - kept_places
+    assert {place for place, reason in found.items() if reason == "removed"} == {each.place for each in removed}

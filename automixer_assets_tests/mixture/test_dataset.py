@@ -41,6 +41,27 @@ def test_a_loader_gives_each_sequence_once(tiny, workers):
     assert [tensor.tolist() for tensor in islice(loader, 12)] == expected
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_with_workers_resumes_at_the_next_sequence(tiny, workers):
+    from torch.utils.data import DataLoader
+
+    from automixer_assets.mixture.dataset import MixtureDataset
+
+    def dataset() -> MixtureDataset:
+        return MixtureDataset(tiny.manifest, tiny.root, tiny.snapshots, sequence_length=32)
+
+    expected = [tensor.tolist() for tensor in islice(dataset(), 20)]
+    trained = dataset()
+    loader = DataLoader(trained, batch_size=None, num_workers=workers)
+    assert [tensor.tolist() for tensor in islice(loader, 7)] == expected[:7]
+    saved = dataset()
+    saved.advance(7)
+    resumed = dataset()
+    resumed.load_state_dict(saved.state_dict())
+    loader = DataLoader(resumed, batch_size=None, num_workers=workers)
+    assert [tensor.tolist() for tensor in islice(loader, 13)] == expected[7:]
+
+
 def test_the_dataset_can_be_sent_to_another_process(tiny):
     from automixer_assets.mixture.dataset import MixtureDataset
 

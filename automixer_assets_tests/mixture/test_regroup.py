@@ -116,7 +116,7 @@ def test_bytes_depend_on_neither_threads_nor_the_order_of_shards(tmp_path, monke
         for name in ("first", "second")
     )
     assert first == second
-    assert len(first) == 7
+    assert len(first) == 8
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None])

@@ -18,6 +18,8 @@ VIEWS = {
     "kept_utility": 'CREATE VIEW joint_shard AS SELECT 1 AS "row", \'d\' AS doc_id, 0.5 AS "utility__a-1.b"',
     "group_memberships": '''CREATE VIEW kept_utilities AS
         SELECT 1 AS n_tokens, 0.1 AS joint_utility, 0.5 AS "kept__a-1.b"''',
+    "later_copies": "CREATE VIEW removed AS SELECT 'A' AS snapshot, 's' AS shard, 1 AS \"row\"",
+    "sample_keys": "CREATE VIEW documents AS SELECT 1 AS \"row\", 'd' AS doc_id, 0.5 AS weight",
     "percentile_statistics": """CREATE VIEW range_sums AS SELECT 'p00-05' AS range, 1 AS n_documents, 1 AS n_tokens,
         1 AS n_language_score, 1.0 AS language_score, 1 AS n_score, 1.0 AS score, 1 AS n_int_score, 1.0 AS int_score,
         0 AS position""",

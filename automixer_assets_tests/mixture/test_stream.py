@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from itertools import islice
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from automixer_assets.corpus.shards import write_header
 from automixer_assets.errors import AutomixerError
+from automixer_assets.mixture.budget import allocate, document_constraints
 from automixer_assets.mixture.manifest import ManifestPhase
 from automixer_assets.mixture.stream import MixtureStream, Planner, order_key
 from automixer_assets_tests.mixture.tiny import Tiny, tiny_mixture
@@ -111,6 +113,52 @@ def test_any_position_of_a_group_can_be_read_directly(tiny, start, count):
     assert part.tolist() == whole[start : start + count].tolist()
 
 
+@settings(max_examples=30, deadline=None)
+@given(raw=st.lists(st.integers(0, 100), min_size=1, max_size=12).filter(any), length=st.sampled_from([1, 16, 2048]))
+def test_shares_are_within_one_percent_after_a_thousand_sequences(raw, length):
+    weights = {str(index): weight / sum(raw) for index, weight in enumerate(raw)}
+    planner = Planner([ManifestPhase(from_token=0, weights=weights)], list(weights), [np.inf] * len(weights), length)
+    for _ in range(1000):
+        planner.next_sequence()
+    for weight, tokens in zip(weights.values(), planner.given.tolist(), strict=True):
+        assert abs(tokens / (1000 * length) - weight) <= 0.01
+        assert tokens == 0 or weight > 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data(), tokens=st.lists(st.integers(20, 400), min_size=1, max_size=4), budget=st.integers(10, 2000))
+def test_a_stream_of_any_allocation_gives_every_group_its_tokens(data, tokens, budget):
+    names = [f"g{index}" for index in range(len(tokens))]
+    raw = [data.draw(st.integers(1, 20)) for _ in names]
+    sizes = dict(zip(names, tokens, strict=True))
+    shared = document_constraints([dict.fromkeys(names, 1)], sizes, data.draw(st.sampled_from([0.5, 2.0])))
+    allocation = allocate(
+        weights={name: weight / sum(raw) for name, weight in zip(names, raw, strict=True)},
+        group_tokens=sizes,
+        token_budget=budget,
+        exhaustion_policy="stop_and_raise_others",
+        max_epochs=1.5,
+        constraints=shared,
+    )
+    phases = [ManifestPhase(from_token=each.from_token, weights=each.weights) for each in allocation.phases]
+    planner = Planner(phases, names, [allocation.tokens[name] for name in names], 1)
+    while planner.next_sequence() is not None:
+        pass
+    assert planner.given.tolist() == [allocation.tokens[name] for name in names]
+
+
+@settings(max_examples=15, deadline=None)
+@given(rounds=st.integers(0, 12), world=st.integers(1, 4), new_world=st.integers(1, 4), data=st.data())
+def test_any_world_may_be_resumed_by_any_other(tiny, rounds, world, new_world, data):
+    source = stream(tiny, rank=data.draw(st.integers(0, world - 1)), world_size=world)
+    take(source, rounds)
+    rank = data.draw(st.integers(0, new_world - 1))
+    resumed = stream(tiny, rank=rank, world_size=new_world)
+    resumed.load_state_dict(json.loads(json.dumps(source.state_dict())))
+    done = rounds * world
+    assert take(resumed, 4) == take(stream(tiny), done + 4 * new_world)[done + rank :: new_world]
+
+
 @pytest.mark.parametrize("done", [0, 1, 57])
 def test_a_resumed_stream_continues_at_the_next_token(tiny, done):
     source = stream(tiny)
@@ -147,6 +195,21 @@ def test_caps_and_phases_are_honoured_and_the_stream_ends_with_the_budget(capped
     assert len(sequences) == reachable // LENGTH
     for group in manifest.groups:
         assert given_tokens[group.name] <= group.allocated_tokens <= 1.5 * group.n_tokens
+
+
+def test_a_stream_can_pass_over_sequences_without_reading_them(tiny, capped):
+    passed, read = stream(tiny), stream(tiny)
+    passed.advance(23)
+    take(read, 23)
+    assert passed.state_dict() == read.state_dict()
+    assert take(passed, 5) == take(stream(tiny), 28)[23:]
+    with pytest.raises(AutomixerError, match="the mixture ends after"):
+        stream(capped).advance(10**4)
+
+
+def test_caps_below_one_sequence_are_refused(capped):
+    with pytest.raises(AutomixerError, match=r"leave [\d,]+ tokens, fewer than one sequence of 100,000; raise"):
+        stream(capped, sequence_length=100_000)
 
 
 def test_every_rank_gives_equally_many_sequences_when_the_stream_ends(capped):

@@ -60,5 +60,6 @@ def tiny_mixture(root: Path, *, pins: list[Pin] | None = None, **options: Any) -
         tokenizer_digest="tok",
         pins=[PIN] if pins is None else pins,
         created_by=CreatedBy(version="0.1.0", git_commit=None),
+        snapshots=snapshots,
     )
     return Tiny(manifest, root, snapshots)
