@@ -41,8 +41,14 @@ def table_writer(out: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], 
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
-    """Columns of one file in the order asked for; unlike a data set's, its folders' names mean nothing."""
-    return pq.ParquetFile(path).read(columns=list(columns)).select(list(columns))
+    """Columns of one file in the order asked for; unlike a data set's, its folders' names mean nothing.
+
+    In pieces, because memory for one long string column is asked of the system and cleared anew for every shard.
+    """
+    file = pq.ParquetFile(path)
+    schema = pa.schema([file.schema_arrow.field(name) for name in columns])
+    pieces = file.iter_batches(ROWS_PER_GROUP, columns=list(columns), use_threads=False)
+    return pa.Table.from_batches([piece.select(list(columns)) for piece in pieces], schema)
 
 
 def _encoding(schema: pa.Schema) -> dict[str, Any]:
