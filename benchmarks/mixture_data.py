@@ -92,4 +92,3 @@ def _influence(generator: np.random.Generator, quality: np.ndarray, n_tokens: np
     utility = 0.2 + 0.6 * quality + 0.8 * noise - 0.05 * np.log1p(n_tokens)
     tied = generator.random(len(quality)) < 0.2
     return (-np.where(tied, utility.round(2), utility) * 0.01 * 2.0**-position).astype(np.float32)
-
