@@ -1,7 +1,8 @@
 """Random influence files of any size, as `mixture_scale.py` measures them: row-aligned shards over several snapshots.
 
 Scores are heavy-tailed, share a factor between checkpoints, depend on length, and tie for a fifth of the documents.
-Every shard is a function of the seed and its number, so a larger set begins with a smaller one's documents.
+Every shard is a function of the seed and its number, so a larger set begins with a smaller one's documents. Files are
+encoded as tokenising and scoring write theirs (`corpus.tokenize`, `influence.shard`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -76,10 +78,12 @@ def _write_shard(shard: Shard, columns: Sequence[str], index: int, n_rows: int, 
     base = {"doc_id": ids, "n_tokens": n_tokens}
     score = np.clip(2.5 + 0.5 * quality + generator.normal(0, 0.5, n_rows), 0, 5)
     extra = {"language_score": generator.beta(30, 1, n_rows), "score": score, "int_score": np.rint(score).astype(int)}
-    _write(pa.table({**base, **extra}), shard.documents)
+    shard.documents.parent.mkdir(parents=True, exist_ok=True)
+    pl.DataFrame({**base, **extra}).write_parquet(shard.documents)
     for position, path in enumerate(shard.influence.values()):
         scores = {column: _influence(generator, quality, n_tokens, position) for column in columns}
-        _write(pa.table({**base, **scores}), path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({**base, **scores}), path, compression="zstd")
 
 
 def _influence(generator: np.random.Generator, quality: np.ndarray, n_tokens: np.ndarray, position: int) -> np.ndarray:
@@ -88,8 +92,3 @@ def _influence(generator: np.random.Generator, quality: np.ndarray, n_tokens: np
     utility = 0.2 + 0.6 * quality + 0.8 * noise - 0.05 * np.log1p(n_tokens)
     tied = generator.random(len(quality)) < 0.2
     return (-np.where(tied, utility.round(2), utility) * 0.01 * 2.0**-position).astype(np.float32)
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, compression="zstd", row_group_size=2**17, use_dictionary=False)

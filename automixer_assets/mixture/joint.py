@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture.groups import UTILITY_PREFIX, utility_column
 from automixer_assets.mixture.normalisation import Normalisation, score_parameters
-from automixer_assets.mixture.parquet import have_equal_bytes, write_table
+from automixer_assets.mixture.parquet import have_equal_bytes, read_columns, write_table
 from automixer_assets.mixture.sql import open_database, run_sql
 
 DOCUMENT_COLUMNS = ("doc_id", "n_tokens")
@@ -86,7 +87,7 @@ def blend(utilities: pa.Table, alphas: Mapping[str, float]) -> pa.Table:
 
 def read_documents(path: Path) -> pa.Table:
     """`doc_id, n_tokens` of a row-aligned file."""
-    documents = pq.read_table(path, columns=list(DOCUMENT_COLUMNS))
+    documents = read_columns(path, DOCUMENT_COLUMNS)
     return documents.set_column(1, "n_tokens", documents["n_tokens"].cast(pa.int64()))
 
 
@@ -122,12 +123,13 @@ def _queries(scores: Mapping[str, Path]) -> dict[bytes, bytes] | None:
 
 
 def _require_finite(table: pa.Table, group: str, path: Path) -> None:
-    finite = pc.call_function("is_finite", [table["utility"]]).fill_null(False)
-    row = finite.index(False).as_py()
-    if row >= 0:
-        value = table["utility"][row].as_py()
-        kind = "null" if value is None else "NaN" if math.isnan(value) else "infinite"
-        raise AutomixerError(
-            f"{path} has a {kind} score for document {read_documents(path)['doc_id'][row].as_py()!r} "
-            f"(row {row}, group {group}); score the shard again or remove the document"
-        )
+    utility = table["utility"]
+    if not utility.null_count and all(np.isfinite(chunk.to_numpy()).all() for chunk in utility.chunks):
+        return
+    row = pc.call_function("is_finite", [utility]).fill_null(False).index(False).as_py()
+    value = utility[row].as_py()
+    kind = "null" if value is None else "NaN" if math.isnan(value) else "infinite"
+    raise AutomixerError(
+        f"{path} has a {kind} score for document {read_documents(path)['doc_id'][row].as_py()!r} "
+        f"(row {row}, group {group}); score the shard again or remove the document"
+    )

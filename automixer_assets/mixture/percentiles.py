@@ -15,7 +15,7 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture.parquet import write_table
 from automixer_assets.mixture.regroup import THREADS, JointShard, candidate_totals, shard_parameters
 from automixer_assets.mixture.sql import Database, open_database
-from automixer_assets.mixture.thresholds import utility_at_rank
+from automixer_assets.mixture.thresholds import utilities_at_ranks
 
 PERCENTILES = (0, 5, 25, 50, 75, 80, 85, 90, 95, 100)
 """The paper's ranges from 5 to 95, and both ends."""
@@ -45,10 +45,9 @@ def write_percentile_ranges(
 
 def joint_utility_ranges(database: Database, files: Sequence[str], total: int) -> list[dict[str, Any]]:
     """`[{range, lower, upper}]`; percentile p is the lowest utility that p % of the documents do not exceed."""
-    edges = [-math.inf]
-    for percentile in PERCENTILES[1:]:
-        n_below = math.ceil(Fraction(percentile, 100) * total)
-        edges.append(utility_at_rank(database, files, "joint_utility", total - n_below + 1, total).utility)
+    ranks = [total - math.ceil(Fraction(percentile, 100) * total) + 1 for percentile in PERCENTILES[1:]]
+    found = utilities_at_ranks(database, files, "joint_utility", ranks, total)
+    edges = [-math.inf, *(each.utility for each in found)]
     return [
         {"range": f"p{low:02d}-{high:02d}", "lower": lower, "upper": upper}
         for (low, high), (lower, upper) in zip(pairwise(PERCENTILES), pairwise(edges), strict=True)

@@ -15,14 +15,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture.groups import MEMBERSHIPS, UTILITY_PREFIX, GroupSummary, utility_column
 from automixer_assets.mixture.joint import QUERIES
-from automixer_assets.mixture.parquet import write_table
+from automixer_assets.mixture.parquet import ROWS_PER_GROUP, read_columns, table_writer, write_table
 from automixer_assets.mixture.sql import Database, open_database
 from automixer_assets.mixture.subsample import SCALE_FILE, write_rank_scale
 from automixer_assets.mixture.thresholds import raise_unusable, utility_at_rank
@@ -67,7 +66,7 @@ def regroup(*, joint: Sequence[JointShard], top_share: float, out: Path) -> None
     with open_database(threads=THREADS) as database:
         totals = candidate_totals(database, parameters["files"])
         keep = kept_documents(totals["n_candidates"], top_share)
-        cuts = [find_cut(database, parameters, group, keep, totals["n_candidates"]) for group in groups]
+        cuts = find_cuts(database, parameters, groups, keep, totals["n_candidates"])
     with ThreadPoolExecutor(THREADS) as threads:
         memberships = list(threads.map(lambda shard: _write_selections(shard, cuts, out), shards))
     write_table(pa.concat_tables(memberships), out / MEMBERSHIPS)
@@ -107,14 +106,20 @@ def candidate_totals(database: Database, files: Sequence[str]) -> dict[str, int]
     return totals
 
 
-def find_cut(database: Database, parameters: Mapping[str, Any], group: str, keep: int, total: int) -> Cut:
-    """Where a group ends that keeps `keep` of `total` documents; `parameters` as from `shard_parameters`."""
-    column = utility_column(group)
-    ranked = utility_at_rank(database, parameters["files"], column, keep, total)
-    if ranked.n_above + ranked.n_tied == keep:
-        return Cut(group, ranked.utility)
-    tied = {**parameters, "column": column, "utility": ranked.utility, "rank": keep - ranked.n_above}
-    return Cut(group, ranked.utility, **database.table("tied_document", tied).to_pylist()[0])
+def find_cuts(
+    database: Database, parameters: Mapping[str, Any], groups: Sequence[str], keep: int, total: int
+) -> list[Cut]:
+    """Where groups end that keep `keep` of `total` documents each; `parameters` as from `shard_parameters`."""
+    files, thresholds, tied = parameters["files"], dict[str, float](), False
+    for group in groups:
+        ranked = utility_at_rank(database, files, utility_column(group), keep, total)
+        thresholds[group] = ranked.utility
+        if ranked.n_above + ranked.n_tied > keep:
+            among = {"column": utility_column(group), "utility": ranked.utility, "rank": keep - ranked.n_above}
+            database.store("tied_rows", {"files": files, "group": group, **among}, append=tied)
+            tied = True
+    last = {row.pop("group"): row for row in database.table("tied_documents", parameters).to_pylist()} if tied else {}
+    return [Cut(group, thresholds[group], **last.get(group, {})) for group in groups]
 
 
 def shard_parameters(shards: Sequence[JointShard]) -> dict[str, Any]:
@@ -125,20 +130,29 @@ def shard_parameters(shards: Sequence[JointShard]) -> dict[str, Any]:
 
 def _write_selections(shard: JointShard, cuts: Sequence[Cut], out: Path) -> pa.Table:
     """Write the shard's selection file of every group; returns its rows of `memberships.parquet`."""
-    columns = ["doc_id", "n_tokens", "joint_utility", *(utility_column(cut.group) for cut in cuts)]
-    joint = pq.read_table(shard.path, columns=columns)
-    joint = joint.append_column("row", pa.array(np.arange(joint.num_rows)))
+    joint = read_columns(
+        shard.path, ["doc_id", "n_tokens", "joint_utility", *(utility_column(cut.group) for cut in cuts)]
+    )
+    joint = joint.add_column(0, "row", pa.arange(0, joint.num_rows))
     kept = {name: joint[name] for name in ("n_tokens", "joint_utility")}
     with open_database() as database:
         for cut in cuts:
             utility = database.table("kept_utility", _cut_parameters(cut, shard), joint_shard=joint)["utility"]
             kept[KEPT_PREFIX + cut.group] = utility
             rows = joint.select(["row", "doc_id", "n_tokens"]).append_column("utility", utility)
-            rows = rows.append_column("joint_utility", joint["joint_utility"]).filter(utility.is_valid())
-            write_table(rows, out / "groups" / cut.group / shard.snapshot / f"{shard.shard}.parquet")
+            rows = rows.append_column("joint_utility", joint["joint_utility"])
+            _write_kept(rows, out / "groups" / cut.group / shard.snapshot / f"{shard.shard}.parquet")
         memberships = database.table("group_memberships", {}, kept_utilities=pa.table(kept))
     place = [pa.array([name] * memberships.num_rows, pa.string()) for name in (shard.snapshot, shard.shard)]
     return memberships.add_column(0, "snapshot", place[0]).add_column(1, "shard", place[1])
+
+
+def _write_kept(rows: pa.Table, out: Path) -> None:
+    """Write the rows that have a utility, a piece at a time: small copies reuse the memory of the one before."""
+    with table_writer(out, rows.schema) as write:
+        for start in range(0, max(rows.num_rows, 1), ROWS_PER_GROUP):
+            piece = rows.slice(start, ROWS_PER_GROUP)
+            write(piece.filter(piece["utility"].is_valid()))
 
 
 def _cut_parameters(cut: Cut, shard: JointShard) -> dict[str, Any]:

@@ -40,26 +40,44 @@ class Bucket:
 
 
 def utility_at_rank(database: Database, files: Sequence[str], column: str, rank: int, total: int) -> RankedUtility:
-    """The utility of the document at `rank` (1 is the highest) among the `total` documents of `files`.
+    """The utility of the document at `rank` (1 is the highest) among the `total` documents of `files`."""
+    return utilities_at_ranks(database, files, column, [rank], total)[0]
+
+
+def utilities_at_ranks(
+    database: Database, files: Sequence[str], column: str, ranks: Sequence[int], total: int
+) -> list[RankedUtility]:
+    """The same for several ranks, which share the first pass.
 
     Raises:
         AutomixerError: a utility that is null, NaN or infinite.
     """
-    bucket = Bucket(-math.inf, math.inf, total, 0)
-    for shift in range(FIRST_SHIFT, -1, -BITS_PER_PASS):
-        bounds = {"lowest": bucket.lowest, "highest": bucket.highest, "shift": shift}
-        rows = database.table("utility_histogram", {"files": files, "column": column, **bounds}).to_pylist()
-        ends = [row[end] for row in rows for end in ("lowest", "highest")]
-        if sum(row["n_documents"] for row in rows) != bucket.n_documents or not all(map(math.isfinite, ends)):
-            raise_unusable(database, files)
-        bucket = _bucket_at(rows, rank, bucket.n_above)
-        if bucket.lowest == bucket.highest:
-            return RankedUtility(bucket.lowest, bucket.n_above, bucket.n_documents)
-        if bucket.n_documents <= RANKED_DOCUMENTS:
+    rows = _histogram(database, files, column, Bucket(-math.inf, math.inf, total, 0), FIRST_SHIFT)
+    return [_within(database, files, column, _bucket_at(rows, rank, 0), rank) for rank in ranks]
+
+
+def _within(database: Database, files: Sequence[str], column: str, bucket: Bucket, rank: int) -> RankedUtility:
+    for shift in range(FIRST_SHIFT - BITS_PER_PASS, -1, -BITS_PER_PASS):
+        if bucket.lowest == bucket.highest or bucket.n_documents <= RANKED_DOCUMENTS:
             break
+        bucket = _bucket_at(_histogram(database, files, column, bucket, shift), rank, bucket.n_above)
+    if bucket.lowest == bucket.highest:
+        return RankedUtility(bucket.lowest, bucket.n_above, bucket.n_documents)
     bounds = {"lowest": bucket.lowest, "highest": bucket.highest, "rank": rank - bucket.n_above}
     row = database.table("utility_at_rank", {"files": files, "column": column, **bounds}).to_pylist()[0]
     return RankedUtility(row["utility"], bucket.n_above + row["n_above"], row["n_tied"])
+
+
+def _histogram(
+    database: Database, files: Sequence[str], column: str, bucket: Bucket, shift: int
+) -> list[dict[str, Any]]:
+    """Buckets within a bucket, which must hold all its documents."""
+    bounds = {"lowest": bucket.lowest, "highest": bucket.highest, "shift": shift}
+    rows = database.table("utility_histogram", {"files": files, "column": column, **bounds}).to_pylist()
+    ends = [row[end] for row in rows for end in ("lowest", "highest")]
+    if sum(row["n_documents"] for row in rows) != bucket.n_documents or not all(map(math.isfinite, ends)):
+        raise_unusable(database, files)
+    return rows
 
 
 def raise_unusable(database: Database, files: Sequence[str]) -> None:

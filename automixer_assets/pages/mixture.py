@@ -138,7 +138,8 @@ def show_grouped_shards(artifact: Artifact, joint: dict[str, Artifact]) -> Metad
             [
                 "utility_histogram",
                 "utility_at_rank",
-                "tied_document",
+                "tied_rows",
+                "tied_documents",
                 "kept_utility",
                 "group_memberships",
                 "group_overlap",

@@ -8,7 +8,8 @@
 -- Output: group, bucket, n_documents, n_tokens, utility_tokens (sum of I_joint s, in utility), total_tokens (sum of
 --         total influence x s, Appendix B), lowest_total, highest_total.
 -- The bucket is the fraction of (document number x golden ratio): neighbours never share one, and all fill evenly.
--- Shell:  PREPARE q AS <this statement>;
+-- One thread adds up in the order of files and rows; with more, the last bit of a sum of doubles can differ.
+-- Shell:  SET threads = 1; PREPARE q AS <this statement>;
 --         EXECUTE q(files := ['s.parquet'], "groups" := [{'file': 's.parquet', 'group': 'g'}], first_row := 0, buckets := 512);
 WITH places AS (
     SELECT unnest($groups, recursive := true)
@@ -19,7 +20,7 @@ kept AS (
     JOIN places ON places.file = rows_kept.filename
 ),
 totals AS (
-    SELECT "row", sum(utility ORDER BY "group") AS total
+    SELECT "row", sum(utility) AS total
     FROM kept
     GROUP BY "row"
 ),
@@ -36,8 +37,8 @@ SELECT
     CAST(bucket AS INTEGER) AS bucket,
     count(*) AS n_documents,
     CAST(sum(n_tokens) AS BIGINT) AS n_tokens,
-    fsum(joint_utility * n_tokens ORDER BY "row") AS utility_tokens,
-    fsum(total * n_tokens ORDER BY "row") AS total_tokens,
+    fsum(joint_utility * n_tokens) AS utility_tokens,
+    fsum(total * n_tokens) AS total_tokens,
     min(total) AS lowest_total,
     max(total) AS highest_total
 FROM numbered

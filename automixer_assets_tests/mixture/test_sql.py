@@ -16,6 +16,7 @@ VIEWS = {
     "joint_influence": "CREATE VIEW utilities AS SELECT 'd' AS doc_id, 1 AS n_tokens, 0.5 AS \"utility__a-1.b\"",
     "ranked_utility": 'CREATE VIEW utilities AS SELECT 1 AS "row", 0.5 AS utility',
     "kept_utility": 'CREATE VIEW joint_shard AS SELECT 1 AS "row", \'d\' AS doc_id, 0.5 AS "utility__a-1.b"',
+    "tied_documents": "CREATE TABLE tied_rows AS SELECT 'g' AS \"group\", 1 AS rank, 'a.parquet' AS file, 1 AS \"row\"",
     "group_memberships": '''CREATE VIEW kept_utilities AS
         SELECT 1 AS n_tokens, 0.1 AS joint_utility, 0.5 AS "kept__a-1.b"''',
     "later_copies": "CREATE VIEW removed AS SELECT 'A' AS snapshot, 's' AS shard, 1 AS \"row\"",
