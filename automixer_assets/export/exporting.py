@@ -1,0 +1,261 @@
+"""Export a mixture: part by part into the trainer's files, then indexes, configuration and the hand-over sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from automixer_assets import __version__
+from automixer_assets.corpus.shards import TokenizedSnapshot
+from automixer_assets.errors import ConfigurationError
+from automixer_assets.export.folder import ExportFolder, finished_report
+from automixer_assets.export.format import Counts, ExportGroup, ExportPlan, Format, TokenEncoding
+from automixer_assets.export.handover import write_handover
+from automixer_assets.export.labels import group_labels
+from automixer_assets.export.registry import load_format
+from automixer_assets.export.retokenizing import Retokenizer, tokenizer_folder
+from automixer_assets.export.source import ExportPart, group_parts
+from automixer_assets.export.weights import group_tokens, in_unit, run_length, run_shares, shares_over_time, without_empty
+from automixer_assets.lake import disk_full_is_said
+from automixer_assets.mixture.manifest import Manifest, ManifestGroup
+from automixer_assets.mixture.selected import require_tokenizer
+
+SEQUENCE_LENGTH = 2048
+OnProgress = Callable[[int, bool], None]
+"""Called with documents, and whether an earlier run had exported them."""
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was exported, as `export.json` says it. `reused`: it was complete before, and its digests were compared."""
+
+    out: Path
+    document: dict[str, Any]
+    reused: bool
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every step needs."""
+
+    manifest: Manifest
+    lake_root: Path
+    snapshots: Mapping[str, TokenizedSnapshot]
+    format: Format
+    out: Path
+    corpus: Path | None
+    retokenizer: Retokenizer | None
+    encoding: TokenEncoding
+    location: Path
+    sequence_length: int
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {
+            "mixture": self.manifest.reference,
+            "format": self.format.name,
+            "format_version": self.format.version,
+            "tokenizer": self.encoding.tokenizer_digest,
+            "location": self.location.as_posix(),
+            "sequence_length": self.sequence_length,
+        }
+
+
+def export_mixture(
+    manifest: Manifest,
+    lake_root: Path,
+    snapshots: Mapping[str, TokenizedSnapshot],
+    format: str,
+    out: Path,
+    *,
+    corpus: Path | None = None,
+    tokenizer: Path | None = None,
+    location: Path | None = None,
+    sequence_length: int = SEQUENCE_LENGTH,
+    on_progress: OnProgress = lambda documents, earlier: None,
+) -> ExportReport:
+    """Write the mixture's selected documents for a trainer; a killed export goes on where it stopped.
+
+    Args:
+        manifest: the mixture.
+        lake_root: where the manifest's selection files lie.
+        snapshots: snapshot -> its tokenised folder, of the tokenizer that the manifest counts with.
+        format: a name in FORMATS.
+        out: the folder to fill; new, empty, or begun by the same export.
+        corpus: the folder of crawl snapshots; needed for texts, which is to say by formats that read text and with
+            `tokenizer`.
+        tokenizer: the trainer's tokenizer (a folder or its tokenizer.json) where it is not the mixture's: documents
+            are tokenised with it anew, counted and weighted by its tokens.
+        location: where the trainer will find the files; by default where they are written.
+        sequence_length: tokens per training sequence, for formats and command lines that name it.
+        on_progress: see OnProgress.
+
+    Raises:
+        AutomixerError: the folder is something else's, inputs are missing or differ from what the manifest pins, the
+            trainer cannot honour the manifest's exhaustion policy, or the disk is full.
+    """
+    require_tokenizer(manifest, snapshots)
+    chosen = load_format(format)
+    retokenizer = None if tokenizer is None else Retokenizer(tokenizer_folder(tokenizer))
+    if corpus is None and (retokenizer is not None or chosen.reads == "text"):
+        raise ConfigurationError(f"exporting to {format} needs the texts: say where the crawl snapshots lie (corpus)")
+    job = _Job(
+        manifest, lake_root, snapshots, chosen, out, corpus, retokenizer, _encoding(manifest, snapshots, retokenizer),
+        (location or out).absolute(), sequence_length,
+    )  # fmt: skip
+    if (report := finished_report(out, job.identity)) is not None:
+        return ExportReport(out, report, reused=True)
+    folder = ExportFolder(out, job.identity)
+    remedy = "free some, then run the same command again: it goes on where it stopped"
+    with disk_full_is_said(out, remedy), folder.held():
+        counts = _write_parts(job, folder, on_progress)
+        document = _finish(job, folder, counts)
+    return ExportReport(out, document, reused=False)
+
+
+def n_documents(manifest: Manifest) -> int:
+    """Documents of groups with a positive weight, a document once for each group: what progress adds up to."""
+    shares = run_shares(manifest)
+    return sum(shard.n_documents for group in manifest.groups if group.name in shares for shard in group.shards)
+
+
+def _encoding(
+    manifest: Manifest, snapshots: Mapping[str, TokenizedSnapshot], retokenizer: Retokenizer | None
+) -> TokenEncoding:
+    if retokenizer is not None:
+        return TokenEncoding(
+            retokenizer.dtype, retokenizer.vocab_size, retokenizer.end_of_document, retokenizer.digest
+        )
+    snapshot = snapshots[min(snapshots)]
+    return TokenEncoding(snapshot.dtype, snapshot.vocab_size, snapshot.end_of_document, manifest.tokenizer_digest)
+
+
+def _write_parts(job: _Job, folder: ExportFolder, on_progress: OnProgress) -> dict[str, Counts]:
+    """Write every part that is not finished; documents and tokens by group of positive weight."""
+    shares = run_shares(job.manifest)
+    labels = group_labels(list(shares), job.format)
+    counts = dict.fromkeys(shares, Counts(0, 0))
+    for group in job.manifest.groups:
+        if group.name not in shares:
+            continue
+        keys = {f"{group.name}/{shard.snapshot}/{shard.shard}": shard for shard in group.shards}
+        for key in keys:
+            if key in folder.finished:
+                on_progress(folder.finished[key].counts.documents, True)
+        for part in _parts(job, group, labels[group.name], [keys[key] for key in keys if key not in folder.finished]):
+            key = f"{part.group}/{part.snapshot}/{part.shard}"
+            _write_part(job.format, folder, key, part)
+            on_progress(folder.finished[key].counts.documents, False)
+        for key in keys:
+            counts[group.name] += folder.finished[key].counts
+    return counts
+
+
+def _parts(job: _Job, group: ManifestGroup, label: str, shards: list[Any]) -> Iterator[ExportPart]:
+    return group_parts(
+        group,
+        shards,
+        job.lake_root,
+        job.snapshots,
+        label=label,
+        dtype=job.encoding.dtype,
+        corpus=job.corpus,
+        retokenizer=job.retokenizer,
+    )
+
+
+def _write_part(format: Format, folder: ExportFolder, key: str, part: ExportPart) -> None:
+    def write(working: Path) -> Counts:
+        return format.write_part(part, working) if part.documents.height else Counts(0, 0)
+
+    def place(name: str) -> tuple[str, bool]:
+        joined = format.joined_path(part.label, name)
+        return (joined, True) if joined is not None else (format.part_path(part, name), False)
+
+    folder.write_part(key, write, place)
+
+
+def _finish(job: _Job, folder: ExportFolder, counts: Mapping[str, Counts]) -> dict[str, Any]:
+    plan = _plan(job, folder, counts)
+    exhaustion = job.format.exhaustion(plan)
+    job.format.finish(plan, job.out, folder.internal)
+    write_handover(plan, job.format, exhaustion, job.out)
+    document = {
+        "schema_version": 1,
+        "identity": job.identity,
+        "created_by": __version__,
+        "token_ids": {"dtype": plan.encoding.dtype, "vocab_size": plan.encoding.vocab_size},
+        "end_of_document": plan.encoding.end_of_document,
+        "unit_of_weights": job.format.unit,
+        "exhaustion": exhaustion,
+        "run_tokens": plan.run_tokens,
+        "groups": [_group_json(group) for group in plan.groups],
+        "notes": list(plan.notes),
+        "files": folder.verify(),
+    }
+    folder.complete(document)
+    return document
+
+
+def _group_json(group: ExportGroup) -> dict[str, Any]:
+    return {
+        "name": group.name,
+        "label": group.label,
+        "share_of_tokens": group.share,
+        "weight": group.weight,
+        "documents": group.documents,
+        "tokens": group.tokens,
+        "run_tokens": group.run_tokens,
+        "passes": group.passes,
+    }
+
+
+def _plan(job: _Job, folder: ExportFolder, counts: Mapping[str, Counts]) -> ExportPlan:
+    manifest = job.manifest
+    shares = without_empty(run_shares(manifest), counts)
+    labels = group_labels(list(counts), job.format)
+    run_tokens = run_length(manifest, shares, counts)
+    taken = group_tokens(shares, run_tokens)
+    weights = in_unit(shares, counts, job.format.unit)
+    groups = tuple(
+        ExportGroup(
+            name, labels[name], share, weights[name], counts[name].documents, counts[name].tokens, taken[name],
+            _files(manifest, folder, name),
+        )
+        for name, share in shares.items()
+    )  # fmt: skip
+    return ExportPlan(
+        manifest=manifest,
+        groups=groups,
+        encoding=job.encoding,
+        run_tokens=run_tokens,
+        phases=shares_over_time(manifest, shares),
+        location=job.location,
+        retokenized=job.retokenizer is not None,
+        sequence_length=job.sequence_length,
+        notes=tuple(_notes(job, labels, shares)),
+    )
+
+
+def _files(manifest: Manifest, folder: ExportFolder, name: str) -> tuple[str, ...]:
+    group = next(group for group in manifest.groups if group.name == name)
+    keys = [f"{name}/{shard.snapshot}/{shard.shard}" for shard in group.shards]
+    paths = [segment.path for key in keys for segment in folder.finished[key].segments]
+    return tuple(dict.fromkeys(path for path in paths if not path.startswith("_")))
+
+
+def _notes(job: _Job, labels: Mapping[str, str], shares: Mapping[str, float]) -> Iterator[str]:
+    """What a reader would not expect."""
+    for group in job.manifest.groups:
+        if group.name not in labels:
+            yield f"group {group.name} has weight 0 and is left out"
+        elif group.name not in shares:
+            yield f"group {group.name} has no token and is left out; the others' shares rise in proportion"
+        elif labels[group.name] != group.name:
+            yield f"group {group.name} is called {labels[group.name]} here: {job.format.title} does not take its name"
+    width = {"<u2": 16, "<u4": 32}[job.encoding.dtype]
+    yield f"ids fit {width} bits: the vocabulary has {job.encoding.vocab_size:,}"
+    if job.retokenizer is not None:
+        yield "tokens are those of the given tokenizer, not the mixture's: counted anew, token shares kept"

@@ -1,0 +1,24 @@
+"""The formats by name. A format's module is imported only when it is used: some need a library of their own."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+
+from automixer_assets.errors import ConfigurationError
+from automixer_assets.export.format import Format
+
+FORMATS: dict[str, str] = {
+    "megatron": "automixer_assets.export.megatron:Megatron",
+}
+"""Name -> module and class."""
+
+
+def load_format(name: str) -> Format:
+    """The format of that name; raises ConfigurationError where there is none."""
+    if name not in FORMATS:
+        close = difflib.get_close_matches(name, FORMATS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ConfigurationError(f"no export format is called {name!r}{hint} (there are: {', '.join(FORMATS)})")
+    module, _, attribute = FORMATS[name].partition(":")
+    return getattr(import_module(module), attribute)()
