@@ -67,7 +67,7 @@ def mixture_export(
     ] = None,
     sequence_length: Annotated[
         int, typer.Option("--sequence-length", min=2, help="tokens per training sequence")
-    ] = SEQUENCE_LENGTH,
+    ] = 2048,
     json_: Json = False,
     config: Config = None,
 ) -> None:
@@ -75,7 +75,7 @@ def mixture_export(
     from automixer_assets.catalogue import find_manifest, pinned_snapshots
     from automixer_assets.export import export_mixture, n_documents
     from automixer_assets.progress import progress
-    from automixer_assets.summary import export_tables
+    from automixer_assets.summary import export_panel
 
     automixer = open_automixer(config, None)
     lake = automixer.lake()
@@ -98,5 +98,4 @@ def mixture_export(
     if json_:
         sys.stdout.write(json.dumps(report.document, indent=1) + "\n")
         return
-    for part in export_tables(report):
-        out.print(part)
+    out.print(export_panel(report))
