@@ -17,7 +17,14 @@ from automixer_assets.export.labels import group_labels
 from automixer_assets.export.registry import load_format
 from automixer_assets.export.retokenizing import Retokenizer, tokenizer_folder
 from automixer_assets.export.source import ExportPart, group_parts
-from automixer_assets.export.weights import group_tokens, in_unit, run_length, run_shares, shares_over_time, without_empty
+from automixer_assets.export.weights import (
+    group_tokens,
+    in_unit,
+    run_length,
+    run_shares,
+    shares_over_time,
+    without_empty,
+)
 from automixer_assets.lake import disk_full_is_said
 from automixer_assets.mixture.manifest import Manifest, ManifestGroup
 from automixer_assets.mixture.selected import require_tokenizer
@@ -110,6 +117,7 @@ def export_mixture(
     folder = ExportFolder(out, job.identity)
     remedy = "free some, then run the same command again: it goes on where it stopped"
     with disk_full_is_said(out, remedy), folder.held():
+        job.format.exhaustion(_plan(job, folder, _listed(manifest)))  # a refusal comes before the work
         counts = _write_parts(job, folder, on_progress)
         document = _finish(job, folder, counts)
     return ExportReport(out, document, reused=False)
@@ -121,13 +129,17 @@ def n_documents(manifest: Manifest) -> int:
     return sum(shard.n_documents for group in manifest.groups if group.name in shares for shard in group.shards)
 
 
+def _listed(manifest: Manifest) -> dict[str, Counts]:
+    """Documents and tokens of groups of positive weight as the manifest lists them."""
+    groups = {group.name: group for group in manifest.groups}
+    return {name: Counts(groups[name].n_documents, groups[name].n_tokens) for name in run_shares(manifest)}
+
+
 def _encoding(
     manifest: Manifest, snapshots: Mapping[str, TokenizedSnapshot], retokenizer: Retokenizer | None
 ) -> TokenEncoding:
     if retokenizer is not None:
-        return TokenEncoding(
-            retokenizer.dtype, retokenizer.vocab_size, retokenizer.end_of_document, retokenizer.digest
-        )
+        return TokenEncoding(retokenizer.dtype, retokenizer.vocab_size, retokenizer.end_of_document, retokenizer.digest)
     snapshot = snapshots[min(snapshots)]
     return TokenEncoding(snapshot.dtype, snapshot.vocab_size, snapshot.end_of_document, manifest.tokenizer_digest)
 
@@ -171,7 +183,7 @@ def _write_part(format: Format, folder: ExportFolder, key: str, part: ExportPart
         return format.write_part(part, working) if part.documents.height else Counts(0, 0)
 
     def place(name: str) -> tuple[str, bool]:
-        joined = format.joined_path(part.label, name)
+        joined = format.joined_path(part, name)
         return (joined, True) if joined is not None else (format.part_path(part, name), False)
 
     folder.write_part(key, write, place)
@@ -242,7 +254,7 @@ def _plan(job: _Job, folder: ExportFolder, counts: Mapping[str, Counts]) -> Expo
 def _files(manifest: Manifest, folder: ExportFolder, name: str) -> tuple[str, ...]:
     group = next(group for group in manifest.groups if group.name == name)
     keys = [f"{name}/{shard.snapshot}/{shard.shard}" for shard in group.shards]
-    paths = [segment.path for key in keys for segment in folder.finished[key].segments]
+    paths = [segment.path for key in keys if key in folder.finished for segment in folder.finished[key].segments]
     return tuple(dict.fromkeys(path for path in paths if not path.startswith("_")))
 
 

@@ -91,9 +91,7 @@ class ExportFolder:
         shutil.rmtree(working, ignore_errors=True)
         working.mkdir()
         counts = write(working)
-        segments = tuple(
-            self._put(path, *place(path.relative_to(working).as_posix())) for path in files_below(working)
-        )
+        segments = tuple(self._put(path, *place(path.relative_to(working).as_posix())) for path in files_below(working))
         shutil.rmtree(working)
         entry = FinishedPart(part, counts, segments)
         with (self.internal / "journal.jsonl").open("ab") as journal:
@@ -229,6 +227,4 @@ def _verified(path: Path, segments: list[Segment]) -> str:
 
 
 def _damaged(path: Path) -> AutomixerError:
-    return AutomixerError(
-        f"{path} is missing or no longer what the export wrote: delete the folder and export again"
-    )
+    return AutomixerError(f"{path} is missing or no longer what the export wrote: delete the folder and export again")

@@ -111,8 +111,8 @@ class Format(ABC):
     def part_path(self, part: ExportPart, name: str) -> str:
         """Where file `name` of a part goes, below the export's folder."""
 
-    def joined_path(self, label: str, name: str) -> str | None:
-        """For a file that all parts of a group share, by appending: where it goes. A leading `_` keeps it internal."""
+    def joined_path(self, part: ExportPart, name: str) -> str | None:
+        """For a file that parts share, each appending to it: where it goes. A leading `_` keeps it internal."""
         return None
 
     @abstractmethod

@@ -45,8 +45,8 @@ class Megatron(Format):
     def part_path(self, part: ExportPart, name: str) -> str:
         raise AssertionError("every file is joined")
 
-    def joined_path(self, label: str, name: str) -> str | None:
-        return f"{label}.bin" if name == "tokens" else f"{LENGTHS}/{label}"
+    def joined_path(self, part: ExportPart, name: str) -> str | None:
+        return f"{part.label}.bin" if name == "tokens" else f"{LENGTHS}/{part.label}"
 
     def finish(self, plan: ExportPlan, out: Path, internal: Path) -> None:
         if plan.encoding.vocab_size > 2**31:

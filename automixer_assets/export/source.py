@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,8 @@ class ExportPart:
     corpus: Path | None
     """The folder of crawl snapshots; None where only tokens are needed."""
     retokenizer: Retokenizer | None
+    tokens_before: int
+    """Tokens that the manifest lists in the group's earlier shards."""
 
     @property
     def group(self) -> str:
@@ -111,8 +114,10 @@ def group_parts(
 ) -> Iterator[ExportPart]:
     """The parts of a group, of the given shards only."""
     wanted = group.model_copy(update={"shards": list(shards)})
-    for selected in selected_shards(wanted, lake_root, snapshots):
-        yield ExportPart(label, selected, dtype, corpus, retokenizer)
+    ends = accumulate(shard.n_tokens for shard in group.shards)
+    before = {shard.uri: end - shard.n_tokens for shard, end in zip(group.shards, ends, strict=True)}
+    for shard, selected in zip(shards, selected_shards(wanted, lake_root, snapshots), strict=True):
+        yield ExportPart(label, selected, dtype, corpus, retokenizer, before[shard.uri])
 
 
 def _batches(lengths: np.ndarray, size: int) -> Iterator[tuple[int, int]]:

@@ -16,7 +16,13 @@ from automixer_assets.errors import AutomixerError
 BATCH_ROWS = 1024
 CARRIED = ("url", "licence")
 TEXT_SCHEMA = pa.schema(
-    [("id", pa.string()), ("text", pa.string()), ("url", pa.string()), ("licence", pa.string()), ("n_tokens", pa.int64())]
+    [
+        ("id", pa.string()),
+        ("text", pa.string()),
+        ("url", pa.string()),
+        ("licence", pa.string()),
+        ("n_tokens", pa.int64()),
+    ]
 )
 """id: the source's; url and licence: null where the source has none; n_tokens: end-of-document id included."""
 
