@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from automixer_assets import __version__
 from automixer_assets.corpus.shards import TokenizedSnapshot
@@ -14,6 +16,7 @@ from automixer_assets.export.folder import ExportFolder, finished_report
 from automixer_assets.export.format import Counts, ExportGroup, ExportPlan, Format, TokenEncoding
 from automixer_assets.export.handover import write_handover
 from automixer_assets.export.labels import group_labels
+from automixer_assets.export.packing import CARRIED
 from automixer_assets.export.registry import load_format
 from automixer_assets.export.retokenizing import Retokenizer, tokenizer_folder
 from automixer_assets.export.source import ExportPart, group_parts
@@ -148,21 +151,22 @@ def _write_parts(job: _Job, folder: ExportFolder, on_progress: OnProgress) -> di
     """Write every part that is not finished; documents and tokens by group of positive weight."""
     shares = run_shares(job.manifest)
     labels = group_labels(list(shares), job.format)
-    counts = dict.fromkeys(shares, Counts(0, 0))
-    for group in job.manifest.groups:
-        if group.name not in shares:
-            continue
-        keys = {f"{group.name}/{shard.snapshot}/{shard.shard}": shard for shard in group.shards}
-        for key in keys:
-            if key in folder.finished:
-                on_progress(folder.finished[key].counts.documents, True)
-        for part in _parts(job, group, labels[group.name], [keys[key] for key in keys if key not in folder.finished]):
-            key = f"{part.group}/{part.snapshot}/{part.shard}"
-            _write_part(job.format, folder, key, part)
-            on_progress(folder.finished[key].counts.documents, False)
-        for key in keys:
-            counts[group.name] += folder.finished[key].counts
-    return counts
+    groups = [group for group in job.manifest.groups if group.name in shares]
+    return {group.name: _write_group(job, folder, group, labels[group.name], on_progress) for group in groups}
+
+
+def _write_group(job: _Job, folder: ExportFolder, group: ManifestGroup, label: str, on_progress: OnProgress) -> Counts:
+    keys = {f"{group.name}/{shard.snapshot}/{shard.shard}": shard for shard in group.shards}
+    missing = [key for key in keys if key not in folder.finished]
+    for key in keys:
+        if key in folder.finished:
+            on_progress(folder.finished[key].counts.documents, True)
+    before = [None, *keys][len(keys) - len(missing)]  # parts are finished in order
+    for key, part in zip(missing, _parts(job, group, label, [keys[key] for key in missing]), strict=True):
+        _write_part(job, folder, key, replace(part, carried=_carried(job, folder, before)))
+        on_progress(folder.finished[key].counts.documents, False)
+        before = key
+    return sum((folder.finished[key].counts for key in keys), Counts(0, 0))
 
 
 def _parts(job: _Job, group: ManifestGroup, label: str, shards: list[Any]) -> Iterator[ExportPart]:
@@ -175,18 +179,28 @@ def _parts(job: _Job, group: ManifestGroup, label: str, shards: list[Any]) -> It
         dtype=job.encoding.dtype,
         corpus=job.corpus,
         retokenizer=job.retokenizer,
+        sequence_length=job.sequence_length,
     )
 
 
-def _write_part(format: Format, folder: ExportFolder, key: str, part: ExportPart) -> None:
+def _write_part(job: _Job, folder: ExportFolder, key: str, part: ExportPart) -> None:
     def write(working: Path) -> Counts:
-        return format.write_part(part, working) if part.documents.height else Counts(0, 0)
+        return job.format.write_part(part, working) if part.documents.height or job.format.packs else Counts(0, 0)
 
     def place(name: str) -> tuple[str, bool]:
-        joined = format.joined_path(part, name)
-        return (joined, True) if joined is not None else (format.part_path(part, name), False)
+        if name == CARRIED:
+            return f"{CARRIED}/{key}", False
+        joined = job.format.joined_path(part, name)
+        return (joined, True) if joined is not None else (job.format.part_path(part, name), False)
 
     folder.write_part(key, write, place)
+
+
+def _carried(job: _Job, folder: ExportFolder, key: str | None) -> np.ndarray:
+    """What the part of that key left over for the next one, where the format packs."""
+    if key is None or not job.format.packs:
+        return np.empty(0, job.encoding.dtype)
+    return np.fromfile(folder.internal / CARRIED / key, job.encoding.dtype)
 
 
 def _finish(job: _Job, folder: ExportFolder, counts: Mapping[str, Counts]) -> dict[str, Any]:
@@ -219,6 +233,7 @@ def _group_json(group: ExportGroup) -> dict[str, Any]:
         "weight": group.weight,
         "documents": group.documents,
         "tokens": group.tokens,
+        "left_over_tokens": group.left_over,
         "run_tokens": group.run_tokens,
         "passes": group.passes,
     }
@@ -234,7 +249,7 @@ def _plan(job: _Job, folder: ExportFolder, counts: Mapping[str, Counts]) -> Expo
     groups = tuple(
         ExportGroup(
             name, labels[name], share, weights[name], counts[name].documents, counts[name].tokens, taken[name],
-            _files(manifest, folder, name),
+            counts[name].left_over, _files(manifest, folder, name),
         )
         for name, share in shares.items()
     )  # fmt: skip
@@ -247,7 +262,7 @@ def _plan(job: _Job, folder: ExportFolder, counts: Mapping[str, Counts]) -> Expo
         location=job.location,
         retokenized=job.retokenizer is not None,
         sequence_length=job.sequence_length,
-        notes=tuple(_notes(job, labels, shares)),
+        notes=tuple(_notes(job, labels, counts)),
     )
 
 
@@ -258,15 +273,18 @@ def _files(manifest: Manifest, folder: ExportFolder, name: str) -> tuple[str, ..
     return tuple(dict.fromkeys(path for path in paths if not path.startswith("_")))
 
 
-def _notes(job: _Job, labels: Mapping[str, str], shares: Mapping[str, float]) -> Iterator[str]:
+def _notes(job: _Job, labels: Mapping[str, str], counts: Mapping[str, Counts]) -> Iterator[str]:
     """What a reader would not expect."""
+    least = f"no sequence of {job.sequence_length:,} tokens" if job.format.packs else "no token"
     for group in job.manifest.groups:
         if group.name not in labels:
             yield f"group {group.name} has weight 0 and is left out"
-        elif group.name not in shares:
-            yield f"group {group.name} has no token and is left out; the others' shares rise in proportion"
+        elif not counts[group.name].tokens:
+            yield f"group {group.name} has {least} and is left out; the others' shares rise in proportion"
         elif labels[group.name] != group.name:
             yield f"group {group.name} is called {labels[group.name]} here: {job.format.title} does not take its name"
+        if group.name in counts and counts[group.name].left_over:
+            yield f"the last {counts[group.name].left_over:,} tokens of {group.name} fill no sequence and are left out"
     width = {"<u2": 16, "<u4": 32}[job.encoding.dtype]
     yield f"ids fit {width} bits: the vocabulary has {job.encoding.vocab_size:,}"
     if job.retokenizer is not None:

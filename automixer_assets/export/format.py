@@ -22,13 +22,18 @@ Unit = Literal["tokens", "documents", "sequences"]
 
 @dataclass(frozen=True)
 class Counts:
-    """What was written: documents, and tokens in ids of the trainer's tokenizer, end-of-document ids included."""
+    """What was written: documents, and tokens in ids of the trainer's tokenizer, end-of-document ids included.
+
+    `left_over`: tokens at the end that fill no sequence and are not written, where the format packs.
+    """
 
     documents: int
     tokens: int
+    left_over: int = 0
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(self.documents + other.documents, self.tokens + other.tokens)
+        """Counts of a part and the part after it, which goes on with what was left over."""
+        return Counts(self.documents + other.documents, self.tokens + other.tokens, other.left_over)
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class ExportGroup:
     tokens: int
     run_tokens: int
     """Tokens that the run takes from the group."""
+    left_over: int
+    """Tokens at the group's end that fill no sequence and are not written, where the format packs."""
     files: tuple[str, ...]
     """Paths below the export's folder, in order."""
 
@@ -98,6 +105,8 @@ class Format(ABC):
     """Raised when the bytes that it writes change: an export that was begun by another version is not resumed."""
     reads: Literal["tokens", "text"]
     unit: Unit
+    packs: bool = False
+    """Whether documents are cut into sequences of one length; a part then goes on where the one before it ended."""
     label_pattern: re.Pattern[str] = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
     """Group names that the trainer accepts; others are renamed."""
     label_repair: re.Pattern[str] = re.compile(r"[^A-Za-z0-9._-]")

@@ -10,6 +10,9 @@ from automixer_assets.export.format import Format
 
 FORMATS: dict[str, str] = {
     "megatron": "automixer_assets.export.megatron:Megatron",
+    "mosaicml": "automixer_assets.export.mosaicml:MosaicML",
+    "litdata": "automixer_assets.export.litdata:LitData",
+    "grain": "automixer_assets.export.grain:Grain",
 }
 """Name -> module and class."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -41,6 +41,9 @@ class ExportPart:
     retokenizer: Retokenizer | None
     tokens_before: int
     """Tokens that the manifest lists in the group's earlier shards."""
+    sequence_length: int
+    carried: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint16))
+    """For formats that pack: ids at the end of the group's part before this one that filled no sequence."""
 
     @property
     def group(self) -> str:
@@ -111,13 +114,14 @@ def group_parts(
     dtype: str,
     corpus: Path | None,
     retokenizer: Retokenizer | None,
+    sequence_length: int,
 ) -> Iterator[ExportPart]:
     """The parts of a group, of the given shards only."""
     wanted = group.model_copy(update={"shards": list(shards)})
     ends = accumulate(shard.n_tokens for shard in group.shards)
     before = {shard.uri: end - shard.n_tokens for shard, end in zip(group.shards, ends, strict=True)}
     for shard, selected in zip(shards, selected_shards(wanted, lake_root, snapshots), strict=True):
-        yield ExportPart(label, selected, dtype, corpus, retokenizer, before[shard.uri])
+        yield ExportPart(label, selected, dtype, corpus, retokenizer, before[shard.uri], sequence_length)
 
 
 def _batches(lengths: np.ndarray, size: int) -> Iterator[tuple[int, int]]:
