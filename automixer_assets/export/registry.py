@@ -10,6 +10,11 @@ from automixer_assets.export.format import Format
 
 FORMATS: dict[str, str] = {
     "megatron": "automixer_assets.export.megatron:Megatron",
+    "hf": "automixer_assets.export.hugging_face:HuggingFace",
+    "olmo-core": "automixer_assets.export.olmo_core:OlmoCore",
+    "torchtitan": "automixer_assets.export.torchtitan:Torchtitan",
+    "levanter": "automixer_assets.export.levanter:Levanter",
+    "nanotron": "automixer_assets.export.nanotron:Nanotron",
 }
 """Name -> module and class."""
 
