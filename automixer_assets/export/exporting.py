@@ -282,6 +282,7 @@ def _notes(job: _Job, labels: Mapping[str, str], shares: Mapping[str, float]) ->
         elif labels[group.name] != group.name:
             yield f"group {group.name} is called {labels[group.name]} here: {job.format.title} does not take its name"
     width = {"<u2": 16, "<u4": 32}[job.encoding.dtype]
-    yield f"ids fit {width} bits: the vocabulary has {job.encoding.vocab_size:,}"
+    if job.format.reads == "tokens":
+        yield f"ids are written with {width} bits: the vocabulary has {job.encoding.vocab_size:,}"
     if job.retokenizer is not None:
         yield "tokens are those of the given tokenizer, not the mixture's: counted anew, token shares kept"
