@@ -68,6 +68,7 @@ def mixture_export(
     sequence_length: Annotated[
         int, typer.Option("--sequence-length", min=2, help="tokens per training sequence")
     ] = 2048,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="sequences per training step")] = 256,
     json_: Json = False,
     config: Config = None,
 ) -> None:
@@ -93,6 +94,7 @@ def mixture_export(
             tokenizer=tokenizer,
             location=location,
             sequence_length=sequence_length,
+            batch_size=batch_size,
             on_progress=lambda documents, earlier: bar.skip(documents) if earlier else bar.advance(documents),
         )
     if json_:

@@ -32,7 +32,7 @@ from automixer_assets.lake import disk_full_is_said
 from automixer_assets.mixture.manifest import Manifest, ManifestGroup
 from automixer_assets.mixture.selected import require_tokenizer
 
-SEQUENCE_LENGTH = 2048
+SEQUENCE_LENGTH, BATCH_SIZE = 2048, 256
 OnProgress = Callable[[int, bool], None]
 """Called with documents, and whether an earlier run had exported them."""
 
@@ -60,6 +60,7 @@ class _Job:
     encoding: TokenEncoding
     location: Path
     sequence_length: int
+    batch_size: int
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -70,6 +71,7 @@ class _Job:
             "tokenizer": self.encoding.tokenizer_digest,
             "location": self.location.as_posix(),
             "sequence_length": self.sequence_length,
+            "batch_size": self.batch_size,
         }
 
 
@@ -84,6 +86,7 @@ def export_mixture(
     tokenizer: Path | None = None,
     location: Path | None = None,
     sequence_length: int = SEQUENCE_LENGTH,
+    batch_size: int = BATCH_SIZE,
     on_progress: OnProgress = lambda documents, earlier: None,
 ) -> ExportReport:
     """Write the mixture's selected documents for a trainer; a killed export goes on where it stopped.
@@ -100,6 +103,7 @@ def export_mixture(
             are tokenised with it anew, counted and weighted by its tokens.
         location: where the trainer will find the files; by default where they are written.
         sequence_length: tokens per training sequence, for formats and command lines that name it.
+        batch_size: sequences per training step, for the same.
         on_progress: see OnProgress.
 
     Raises:
@@ -112,9 +116,18 @@ def export_mixture(
     if corpus is None and (retokenizer is not None or chosen.reads == "text"):
         raise ConfigurationError(f"exporting to {format} needs the texts: say where the crawl snapshots lie (corpus)")
     job = _Job(
-        manifest, lake_root, snapshots, chosen, out, corpus, retokenizer, _encoding(manifest, snapshots, retokenizer),
-        (location or out).absolute(), sequence_length,
-    )  # fmt: skip
+        manifest=manifest,
+        lake_root=lake_root,
+        snapshots=snapshots,
+        format=chosen,
+        out=out,
+        corpus=corpus,
+        retokenizer=retokenizer,
+        encoding=_encoding(manifest, snapshots, retokenizer),
+        location=(location or out).absolute(),
+        sequence_length=sequence_length,
+        batch_size=batch_size,
+    )
     if (report := finished_report(out, job.identity)) is not None:
         return ExportReport(out, report, reused=True)
     folder = ExportFolder(out, job.identity)
@@ -262,7 +275,12 @@ def _plan(job: _Job, folder: ExportFolder, counts: Mapping[str, Counts]) -> Expo
         location=job.location,
         retokenized=job.retokenizer is not None,
         sequence_length=job.sequence_length,
+<<<<<<< HEAD
         notes=tuple(_notes(job, labels, counts)),
+=======
+        batch_size=job.batch_size,
+        notes=tuple(_notes(job, labels, shares)),
+>>>>>>> w-export-a
     )
 
 
@@ -286,6 +304,7 @@ def _notes(job: _Job, labels: Mapping[str, str], counts: Mapping[str, Counts]) -
         if group.name in counts and counts[group.name].left_over:
             yield f"the last {counts[group.name].left_over:,} tokens of {group.name} fill no sequence and are left out"
     width = {"<u2": 16, "<u4": 32}[job.encoding.dtype]
-    yield f"ids fit {width} bits: the vocabulary has {job.encoding.vocab_size:,}"
+    if job.format.reads == "tokens":
+        yield f"ids are written with {width} bits: the vocabulary has {job.encoding.vocab_size:,}"
     if job.retokenizer is not None:
         yield "tokens are those of the given tokenizer, not the mixture's: counted anew, token shares kept"

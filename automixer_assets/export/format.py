@@ -92,7 +92,29 @@ class ExportPlan:
     """Where the trainer will find the export's folder."""
     retokenized: bool
     sequence_length: int
+    batch_size: int
+    """Sequences per training step."""
     notes: tuple[str, ...]
+
+    @property
+    def steps(self) -> int:
+        """Whole training steps of the run, at least one."""
+        return max(1, self.run_tokens // (self.sequence_length * self.batch_size))
+
+    @property
+    def capped(self) -> bool:
+        """Whether groups stop at a cap."""
+        return self.manifest.exhaustion_policy == "stop_and_raise_others"
+
+    @property
+    def repeated(self) -> str:
+        """The groups that the run reads more than once, in words."""
+        names = [group.label for group in self.groups if group.passes > 1]
+        return f"this run repeats {', '.join(names)}" if names else "this run repeats no group"
+
+    def files(self, group: ExportGroup) -> list[str]:
+        """A group's files where the trainer will find them."""
+        return [str(self.location / path) for path in group.files]
 
 
 class Format(ABC):
@@ -136,3 +158,13 @@ class Format(ABC):
     @abstractmethod
     def start(self, plan: ExportPlan) -> str:
         """Markdown for the hand-over sheet: the trainer's own command line or code to start from."""
+
+
+def caps_note(plan: ExportPlan) -> str:
+    """What weights that never change mean for caps; empty where the mixture has none. Begins with a space."""
+    if not plan.capped:
+        return ""
+    return (
+        " The weights are shares over the whole run, so at its end every group has given what the mixture allots and "
+        "none has passed its cap; a longer run would."
+    )

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from automixer_assets.errors import AutomixerError
-from automixer_assets.export.format import Counts, ExportGroup, ExportPlan, Format
+from automixer_assets.export.format import Counts, ExportGroup, ExportPlan, Format, caps_note
 from automixer_assets.export.source import ExportPart
 from automixer_assets.files import atomic_path, write_atomically
 
@@ -62,15 +62,7 @@ class Megatron(Format):
         write_atomically(out / "per_split.json", (json.dumps(splits, indent=1) + "\n").encode())
 
     def exhaustion(self, plan: ExportPlan) -> str:
-        repeated = [group.label for group in plan.groups if group.passes > 1]
-        what = f"this run repeats {', '.join(repeated)}" if repeated else "this run repeats no group"
-        capped = (
-            ""
-            if plan.manifest.exhaustion_policy == "repeat"
-            else " The weights are shares over the whole run, so at its end no group has been read more often than its "
-            "cap; a longer run would exceed the caps."
-        )
-        return f"Megatron starts a group again, reshuffled, and says nothing: {what}.{capped}"
+        return f"Megatron starts a group again, reshuffled, and says nothing: {plan.repeated}.{caps_note(plan)}"
 
     def start(self, plan: ExportPlan) -> str:
         samples = plan.run_tokens // plan.sequence_length

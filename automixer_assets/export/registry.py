@@ -10,9 +10,14 @@ from automixer_assets.export.format import Format
 
 FORMATS: dict[str, str] = {
     "megatron": "automixer_assets.export.megatron:Megatron",
+    "hf": "automixer_assets.export.hugging_face:HuggingFace",
     "mosaicml": "automixer_assets.export.mosaicml:MosaicML",
+    "olmo-core": "automixer_assets.export.olmo_core:OlmoCore",
     "litdata": "automixer_assets.export.litdata:LitData",
     "grain": "automixer_assets.export.grain:Grain",
+    "torchtitan": "automixer_assets.export.torchtitan:Torchtitan",
+    "levanter": "automixer_assets.export.levanter:Levanter",
+    "nanotron": "automixer_assets.export.nanotron:Nanotron",
 }
 """Name -> module and class."""
 
