@@ -11,7 +11,7 @@ import numpy as np
 
 from automixer_assets import __version__
 from automixer_assets.corpus.shards import TokenizedSnapshot
-from automixer_assets.errors import ConfigurationError
+from automixer_assets.errors import AutomixerError, ConfigurationError
 from automixer_assets.export.folder import ExportFolder, finished_report
 from automixer_assets.export.format import Counts, ExportGroup, ExportPlan, Format, TokenEncoding
 from automixer_assets.export.handover import write_handover
@@ -254,6 +254,11 @@ def _group_json(group: ExportGroup) -> dict[str, Any]:
 
 def _plan(job: _Job, folder: ExportFolder, counts: Mapping[str, Counts]) -> ExportPlan:
     manifest = job.manifest
+    if job.format.packs and not any(each.tokens for each in counts.values()):
+        raise AutomixerError(
+            f"no group of the mixture fills a sequence of {job.sequence_length:,} tokens: "
+            "choose a smaller --sequence-length"
+        )
     shares = without_empty(run_shares(manifest), counts)
     labels = group_labels(list(counts), job.format)
     run_tokens = run_length(manifest, shares, counts)
@@ -275,12 +280,8 @@ def _plan(job: _Job, folder: ExportFolder, counts: Mapping[str, Counts]) -> Expo
         location=job.location,
         retokenized=job.retokenizer is not None,
         sequence_length=job.sequence_length,
-<<<<<<< HEAD
-        notes=tuple(_notes(job, labels, counts)),
-=======
         batch_size=job.batch_size,
-        notes=tuple(_notes(job, labels, shares)),
->>>>>>> w-export-a
+        notes=tuple(_notes(job, labels, counts)),
     )
 
 

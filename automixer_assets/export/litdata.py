@@ -11,14 +11,13 @@ import json
 import math
 import struct
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
 
 from automixer_assets.errors import AutomixerError
-from automixer_assets.export.format import Counts, ExportPlan, Format
-from automixer_assets.export.packing import run_sequences, write_packed
+from automixer_assets.export.format import Counts, ExportPlan, Format, caps_note
+from automixer_assets.export.packing import write_packed, write_script
 from automixer_assets.export.source import ExportPart
 from automixer_assets.files import write_atomically
 
@@ -26,7 +25,6 @@ CHUNK_BYTES = 2**26
 TYPE_CODES = {"<u2": 20, "<u4": 16}
 """torch.uint16; and torch.int32, as LitData knows no uint32: ids below 2**31 have the same bytes."""
 SCRIPT = "load_litdata.py"
-SEED = 17
 TREE_OF_ONE_TENSOR = '[1, {"type": null, "context": null, "children_spec": []}]'
 
 
@@ -50,35 +48,42 @@ class LitData(Format):
             chunks = [_chunk_info(out / path, plan.sequence_length) for path in group.files]
             index = {"chunks": chunks, "config": _config(plan.encoding.dtype, plan.sequence_length)}
             write_atomically(out / group.label / "index.json", json.dumps(index, sort_keys=True).encode())
-        write_atomically(out / SCRIPT, _script(plan).encode())
+        passes = [max(1, math.ceil(group.passes)) if plan.capped else None for group in plan.groups]
+        groups = [
+            {"name": group.label, "weight": group.weight, "passes": allowed}
+            for group, allowed in zip(plan.groups, passes, strict=True)
+        ]
+        write_script(plan, out, SCRIPT, groups)
 
     def exhaustion(self, plan: ExportPlan) -> str:
         if plan.encoding.vocab_size > 2**31:
             raise AutomixerError("LitData's largest id type is int32: use a tokenizer of at most 2**31 ids")
-        if plan.manifest.exhaustion_policy == "repeat":
+        if plan.capped:
             return (
-                "LitData itself ends a mixture as soon as one group runs out; the script starts that group again, "
-                "reshuffled, and goes on without end: stop training at the run's length."
+                "LitData ends a mixture when a group runs out. The script reads a group as often as its cap allows, in "
+                "whole passes, and ends then; as LitData draws groups at random, that may be a little before the run's "
+                f"length: {plan.repeated}.{caps_note(plan)}"
             )
         return (
-            "Shares are those of the whole run. The script reads a group as often as its cap allows, in whole passes, "
-            "then ends. LitData draws groups at random, so that may be a little before the run's length."
+            "LitData itself ends a mixture when a group runs out. The script starts that group again, reshuffled and "
+            f"without end, and the trainer stops at its number of steps: {plan.repeated}."
         )
 
     def start(self, plan: ExportPlan) -> str:
-        n_sequences = sum(run_sequences(plan).values())
-        return (
-            f"```python\nfrom load_litdata import mixture  # {SCRIPT}, beside this sheet\n"
-            "from litdata import StreamingDataLoader\n\n"
-            "loader = StreamingDataLoader(mixture(), batch_size=8, num_workers=4)\n```\n"
-            f"Stop after {n_sequences:,} sequences of {plan.sequence_length} ids over all ranks. In LitGPT return this "
-            "loader from a `DataModule`'s `train_dataloader`. Ids come as torch "
-            f"{'uint16' if plan.encoding.dtype == '<u2' else 'int32'}: convert them with `.long()`. "
-            "LitData draws the group of each sequence at random, so the share s of a group is off by about "
-            "sqrt(s (1 - s) / n) after n sequences. "
-            f"Any `block_size` that divides {plan.sequence_length} can be read. The `state_dict` of LitData 0.2.76 "
-            "resumes as long as no group has been read more than once; after that it refuses."
-        )
+        ids = "uint16" if plan.encoding.dtype == "<u2" else "int32"
+        return f"""```python
+import sys
+sys.path.insert(0, {str(plan.location)!r})
+from litdata import StreamingDataLoader
+from load_litdata import load_mixture
+
+loader = StreamingDataLoader(load_mixture(seed=0), batch_size=8, num_workers=4)
+```
+Batches are tensors [batch, {plan.sequence_length}] of {ids}: pass them on as `batch.long()`. Stop after {plan.steps}
+steps of {plan.batch_size} sequences over all processes. In LitGPT, return this loader from a `DataModule`'s
+`train_dataloader`. LitData draws the group of every sequence at random: after n sequences a share s is off by about
+sqrt(s (1 - s) / n). Its `state_dict` (0.2.76) resumes as long as no group has been read more than once, and refuses
+afterwards."""
 
 
 def write_chunk(path: Path, sequences: np.ndarray) -> None:
@@ -112,53 +117,3 @@ def _config(dtype: str, sequence_length: int) -> dict[str, Any]:
         "encryption": None,
         "item_loader": "TokensLoader",
     }
-
-
-def _script(plan: ExportPlan) -> str:
-    repeats = plan.manifest.exhaustion_policy == "repeat"
-    groups = {
-        group.label: (group.weight, None if repeats else max(1, math.ceil(group.passes))) for group in plan.groups
-    }
-    lines = "".join(f"    {json.dumps(label)}: {values!r},\n" for label, values in groups.items())
-    return SCRIPT_TEMPLATE.substitute(groups=lines, sequence_length=plan.sequence_length, seed=SEED)
-
-
-SCRIPT_TEMPLATE = Template('''"""The mixture as a LitData dataset: `from load_litdata import mixture`."""
-
-from pathlib import Path
-
-from litdata import CombinedStreamingDataset, StreamingDataset, TokensLoader
-
-FOLDER = Path(__file__).resolve().parent
-SEQUENCE_LENGTH = $sequence_length
-GROUPS = {  # folder: (weight, passes that are allowed; None for any number)
-$groups}
-
-
-class Repeated(StreamingDataset):
-    """A group that starts again, reshuffled, when it runs out."""
-
-    passes = None
-    done = 0
-
-    def __next__(self):
-        try:
-            return super().__next__()
-        except StopIteration:
-            self.done += 1
-            if self.passes is not None and self.done >= self.passes:
-                raise
-            iter(self)
-            return super().__next__()
-
-
-def mixture(seed=$seed, shuffle=True):
-    """Blocks of SEQUENCE_LENGTH ids, each from a group drawn by its weight."""
-    parts = []
-    for name, (_, passes) in GROUPS.items():
-        part = Repeated(str(FOLDER / name), item_loader=TokensLoader(SEQUENCE_LENGTH), shuffle=shuffle, seed=seed)
-        part.passes = passes
-        parts.append(part)
-    weights = [weight for weight, _ in GROUPS.values()]
-    return CombinedStreamingDataset(parts, seed=seed, weights=weights, iterate_over_all=False)
-''')

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from automixer_assets.export.format import Counts, ExportGroup, ExportPlan, Format
+from automixer_assets.export.format import Counts, ExportGroup, ExportPlan, Format, caps_note
 from automixer_assets.export.packing import run_sequences, write_packed
 from automixer_assets.export.source import ExportPart
 from automixer_assets.files import write_atomically
@@ -53,30 +53,33 @@ class MosaicML(Format):
         write_atomically(out / CONFIGURATION, text.encode())
 
     def exhaustion(self, plan: ExportPlan) -> str:
-        repeated = [group.label for group in plan.groups if group.passes > 1]
-        what = f"this run repeats {', '.join(repeated)}" if repeated else "this run repeats no group"
-        capped = (
-            ""
-            if plan.manifest.exhaustion_policy == "repeat"
-            else " Shares are those of the whole run, which is one epoch: at its end no group has been read more often "
-            "than its cap, give or take the one sample by which Streaming rounds. A second epoch would exceed the caps."
-        )
         return (
-            "An epoch draws `proportion` x `epoch_size` samples from a group, each sample as often as any other, give "
-            f"or take one. A group with fewer samples is repeated within the epoch, and {what}.{capped}"
+            "An epoch draws `proportion` x `epoch_size` samples from a group, give or take one, and every sample of "
+            "the group as often as any other, give or take once; a group with fewer is repeated within the epoch: "
+            f"{plan.repeated}.{caps_note(plan)}"
         )
 
     def start(self, plan: ExportPlan) -> str:
-        return (
-            f"LLM Foundry: merge `{CONFIGURATION}` into the training YAML (`train_loader` and `max_duration: 1ep`) and "
-            "run\n```\ncomposer scripts/train/train.py TRAINING.yaml\n```\n"
-            "Keep `epoch_size`: without it, Streaming chooses the epoch and repeats small groups many times. "
-            "Streaming alone:\n"
-            f"```python\n{_python(plan)}```\n"
-            f"Samples hold `{COLUMN}`, {plan.sequence_length} ids each, as a NumPy array; an LLM Foundry so old that "
-            "it expects bytes of int64 there misreads them. To stream from an object store, upload the groups' folders "
-            "and add `remote:` to each stream."
-        )
+        return f"""LLM Foundry: copy `train_loader` and `max_duration` of `{CONFIGURATION}` into the training YAML, then
+```
+composer scripts/train/train.py TRAINING.yaml global_train_batch_size={plan.batch_size} \\
+  max_seq_len={plan.sequence_length} ...
+```
+Keep `epoch_size`: without it, Streaming makes the epoch so long as the groups' samples together, whatever the run.
+Streaming alone:
+```python
+import yaml
+from streaming import Stream, StreamingDataset
+
+with open("{plan.location}/{CONFIGURATION}") as file:
+    options = yaml.safe_load(file)["train_loader"]["dataset"]
+dataset = StreamingDataset(
+    streams=[Stream(**stream) for stream in options["streams"].values()],
+    epoch_size=options["epoch_size"], shuffle=True, shuffle_seed=options["shuffle_seed"], batch_size=8,
+)
+```
+A sample's `{COLUMN}` are {plan.sequence_length} ids in a NumPy array; an LLM Foundry so old that it expects bytes of
+int64 misreads them. To stream from an object store, upload the groups' folders and add `remote` to each stream."""
 
 
 def write_shard(path: Path, sequences: np.ndarray) -> None:
@@ -128,15 +131,3 @@ def _configuration(plan: ExportPlan) -> dict[str, Any]:
 
 def _stream(plan: ExportPlan, group: ExportGroup) -> dict[str, Any]:
     return {"local": str(plan.location / group.label), "proportion": group.weight}
-
-
-def _python(plan: ExportPlan) -> str:
-    return (
-        "import yaml\nfrom streaming import Stream, StreamingDataset\n\n"
-        f'with open("{plan.location / CONFIGURATION}") as file:\n'
-        '    options = yaml.safe_load(file)["train_loader"]["dataset"]\n'
-        "dataset = StreamingDataset(\n"
-        '    streams=[Stream(**stream) for stream in options["streams"].values()],\n'
-        '    epoch_size=options["epoch_size"], shuffle=True, shuffle_seed=options["shuffle_seed"], batch_size=8,\n'
-        ")\n"
-    )

@@ -7,14 +7,18 @@ resumed. What the last part leaves, less than a sequence, is not written and cou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from automixer_assets.export.format import Counts, ExportPlan
 from automixer_assets.export.source import ExportPart
 from automixer_assets.export.weights import group_tokens
+from automixer_assets.files import write_atomically
 
 CARRIED = "_carried"
 """The file in a part's folder with the ids that it leaves to the next part."""
@@ -62,3 +66,15 @@ def run_sequences(plan: ExportPlan) -> dict[str, int]:
     """Whole sequences that the run takes from each group, by label: their sum is what the run's tokens hold."""
     total = plan.run_tokens // plan.sequence_length
     return group_tokens({group.label: group.share for group in plan.groups}, total)
+
+
+def write_script(plan: ExportPlan, out: Path, script: str, groups: Sequence[Mapping[str, Any]]) -> None:
+    """Write a loading script of `templates/`, and the `mixture.json` that it reads."""
+    mixture = {
+        "sequence_length": plan.sequence_length,
+        "run_sequences": sum(run_sequences(plan).values()),
+        "groups": groups,
+    }
+    write_atomically(out / "mixture.json", (json.dumps(mixture, indent=1) + "\n").encode())
+    template = resources.files("automixer_assets") / "export" / "templates" / script
+    write_atomically(out / script, template.read_bytes())
