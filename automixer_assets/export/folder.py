@@ -1,9 +1,9 @@
 """The folder of an export: whose it is, which parts are finished, and a resume that gives the same bytes.
 
-Below `.export/` lie, until the export is complete, `identity.json` (what is exported, by which version of which format),
-`journal.jsonl` (a line per finished part with the digest of what it wrote), a working folder, and joined files that only
-`finish` reads. A part's files are moved, or appended, to their places first and journalled then; so what the journal
-does not name is written again, and a joined file is cut back to where the journal says that it ended.
+Below `.export/` lie, until the export is complete, `identity.json` (what is exported, by which version of which
+format), `journal.jsonl` (a line per finished part with the digest of what it wrote), a working folder, and joined files
+that only `finish` reads. A part's files are moved, or appended, to their places first and journalled then; so what the
+journal does not name is written again, and a joined file is cut back to where the journal says that it ended.
 """
 
 from __future__ import annotations

@@ -40,20 +40,22 @@ class HuggingFace(ParquetTexts):
 
     def exhaustion(self, plan: ExportPlan) -> str:
         return (
-            f"{SCRIPT} starts a group again when it runs out, without end, and the trainer stops at its number of steps: "
-            f"{plan.repeated}. LLaMA-Factory's `interleave_over` does the same but ends once every group has run out.{caps_note(plan)} "
-            "Documents are drawn at random, so shares come close to the weights as documents are counted in thousands."
+            f"{SCRIPT} starts a group again when it runs out, without end, and the trainer stops at its number of "
+            f"steps: {plan.repeated}. LLaMA-Factory's `interleave_over` starts groups again too, but ends once every "
+            f"group has run out.{caps_note(plan)} Documents are drawn at random, so shares come close to the weights as documents are counted in thousands."
         )
 
     def start(self, plan: ExportPlan) -> str:
         return (
-            f"```python\nimport sys\nsys.path.insert(0, {str(plan.location)!r})\nfrom interleave import load_mixture\n\n"
+            f"```python\nimport sys\nsys.path.insert(0, {str(plan.location)!r})\n"
+            "from interleave import load_mixture\n\n"
             "documents = load_mixture(seed=0)  # an endless IterableDataset with the column `text`\n```\n"
             f"Tokenise, pack to sequences of {plan.sequence_length}, and give it to a Trainer with "
             f"`max_steps={plan.steps}` at {plan.batch_size} sequences per step. In several processes: "
             "`datasets.distributed.split_dataset_by_node`.\n\n"
-            f"LLaMA-Factory, which reads `dataset_info.json`:\n"
-            f"```\nllamafactory-cli train {plan.location}/llamafactory.yaml model_name_or_path=YOUR_MODEL output_dir=YOUR_FOLDER\n```"
+            "LLaMA-Factory, which reads `dataset_info.json`:\n"
+            f"```\nllamafactory-cli train {plan.location}/llamafactory.yaml \\\n"
+            "  model_name_or_path=YOUR_MODEL output_dir=YOUR_FOLDER\n```"
         )
 
 

@@ -67,18 +67,19 @@ class Megatron(Format):
     def start(self, plan: ExportPlan) -> str:
         samples = plan.run_tokens // plan.sequence_length
         return (
-            f"```\npython pretrain_gpt.py --data-args-path {plan.location}/blend.txt --split 100,0,0 --eval-iters 0 \\\n"
-            f"  --seq-length {plan.sequence_length} --train-samples {samples} \\\n"
+            f"```\npython pretrain_gpt.py --data-args-path {plan.location}/blend.txt \\\n"
+            f"  --split 100,0,0 --eval-iters 0 --seq-length {plan.sequence_length} --train-samples {samples} \\\n"
             f"  --tokenizer-type HuggingFaceTokenizer --tokenizer-model FOLDER_OF_THE_TOKENIZER ...\n```\n"
-            f"With validation data of your own, write its prefixes into `per_split.json` and use "
-            f"`--per-split-data-args-path {plan.location}/per_split.json` in place of `--data-args-path` and `--split`. "
+            "With validation data of your own, write its prefixes into `per_split.json` and use "
+            f"`--per-split-data-args-path {plan.location}/per_split.json` "
+            "in place of `--data-args-path` and `--split`. "
             "Megatron Bridge and NeMo take the same prefixes and weights as `blend` or `data_path`. "
             "A weight of zero makes Megatron fail, so groups without weight are not there."
         )
 
 
 def write_index(path: Path, lengths: np.ndarray, dtype: str) -> None:
-    """Write an `.idx` file for documents of the given lengths in tokens, [documents]; memory does not grow with them."""
+    """Write an `.idx` file for documents of the given lengths in tokens, [documents], in bounded memory."""
     with path.open("wb") as file:
         file.write(b"MMIDIDX\x00\x00")
         file.write(struct.pack("<QBQQ", 1, TYPE_CODES[dtype], len(lengths), len(lengths) + 1))

@@ -40,33 +40,34 @@ class OlmoCore(FlatTokens):
 
     def exhaustion(self, plan: ExportPlan) -> str:
         return (
-            "OLMo-core refuses to start when a group is smaller than its share, unless `max_repetition_ratio` covers it; "
-            f"the ratios in {MIXTURE} cover this run and hardly more: {plan.repeated}.{caps_note(plan)}"
+            "OLMo-core refuses to start when a group is smaller than its share, unless `max_repetition_ratio` covers "
+            f"it; the ratios in {MIXTURE} cover this run and hardly more: {plan.repeated}.{caps_note(plan)}"
         )
 
     def start(self, plan: ExportPlan) -> str:
         batch = min(plan.batch_size, max(1, plan.run_tokens // plan.sequence_length)) * plan.sequence_length
         requested = max(batch, plan.run_tokens // batch * batch)
+        end = plan.encoding.end_of_document
         return f"""```python
 from olmo_core.data import NumpyDatasetDType, NumpyFSLDatasetConfig, TokenizerConfig
 from olmo_core.data.source_mixture import SourceMixtureDatasetConfig, SourceMixtureList
 
 mixture = SourceMixtureDatasetConfig(
     source_list=SourceMixtureList.from_yaml("{plan.location}/{MIXTURE}"),
-    requested_tokens={requested},  # a multiple of global_batch_size: OLMo-core spreads what is missing evenly over files
+    requested_tokens={requested},  # whole batches: what is missing to one would be spread evenly over files
     global_batch_size={batch},
     processes=16,
     seed=0,
 )
 dataset = NumpyFSLDatasetConfig.from_src_mix(
     mixture,
-    tokenizer=TokenizerConfig(vocab_size={plan.encoding.vocab_size}, eos_token_id={plan.encoding.end_of_document}, pad_token_id={plan.encoding.end_of_document}),
+    tokenizer=TokenizerConfig(vocab_size={plan.encoding.vocab_size}, eos_token_id={end}, pad_token_id={end}),
     dtype=NumpyDatasetDType.{TYPES[plan.encoding.dtype]},
     sequence_length={plan.sequence_length},
     work_dir="YOUR_WORK_FOLDER",
 ).build()
 ```
-In a training script of OLMo-core's, this `dataset` takes the place of the one that `NumpyFSLDatasetConfig.from_data_mix` builds."""
+In a training script of OLMo-core's, this takes the place of the dataset that `from_data_mix` builds."""
 
 
 def repetitions(group: ExportGroup) -> float:

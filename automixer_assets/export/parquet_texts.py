@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from automixer_assets.export.format import Counts, ExportGroup, ExportPlan, Format
@@ -25,7 +23,7 @@ class ParquetTexts(Format):
         with pq.ParquetWriter(folder / FILE, TEXT_SCHEMA, compression="zstd", compression_level=1) as writer:
             for batch in part.text_batches():
                 writer.write_batch(batch, row_group_size=batch.num_rows)
-                documents, tokens = documents + batch.num_rows, tokens + _sum(batch["n_tokens"])
+                documents, tokens = documents + batch.num_rows, tokens + int(batch["n_tokens"].to_numpy().sum())
         return Counts(documents, tokens)
 
     def part_path(self, part: ExportPart, name: str) -> str:
@@ -35,7 +33,3 @@ class ParquetTexts(Format):
 def folder_of(plan: ExportPlan, group: ExportGroup) -> str:
     """Where the trainer finds a group's files."""
     return str(plan.location / group.label)
-
-
-def _sum(column: pa.Array) -> int:
-    return pc.sum(column).as_py()

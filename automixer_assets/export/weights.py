@@ -13,8 +13,8 @@ from automixer_assets.mixture.manifest import Manifest, ManifestPhase
 def run_shares(manifest: Manifest) -> dict[str, float]:
     """Share of the whole run's tokens by group, zero ones left out; they sum to 1.
 
-    Under `repeat` these are the weights. Under `stop_and_raise_others` they are what the phases come to: a trainer whose
-    weights never change takes the same tokens from every group as the phases do, in another order.
+    Under `repeat` these are the weights. Under `stop_and_raise_others` they are what the phases come to: a trainer
+    whose weights never change takes the same tokens from every group as the phases do, in another order.
     """
     if manifest.exhaustion_policy == "repeat":
         shares = {group.name: group.weight for group in manifest.groups}
@@ -38,8 +38,8 @@ def without_empty(shares: Mapping[str, float], counts: Mapping[str, Counts]) -> 
 def run_length(manifest: Manifest, shares: Mapping[str, float], counts: Mapping[str, Counts]) -> int:
     """Tokens of the run, in the trainer's tokens.
 
-    The budget itself under `repeat`. Where groups stop at a cap, the longest run up to it in which no group is read more
-    often than the manifest allows.
+    The budget itself under `repeat`. Where groups stop at a cap, the longest run up to it in which no group is read
+    more often than the manifest allows.
     """
     if manifest.exhaustion_policy == "repeat":
         return manifest.token_budget

@@ -124,7 +124,9 @@ def _write_snapshot(
     for shard, members in shards.items():
         source = f"data/{shard}.parquet"
         rows = [_document(groups, index, number, source) for index, number in members]
-        rows = [each for i, row in enumerate(rows) for each in ([_stray(i, source), row] if i % LEFT_OUT == 0 else [row])]
+        rows = [
+            each for i, row in enumerate(rows) for each in ([_stray(i, source), row] if i % LEFT_OUT == 0 else [row])
+        ]
         table = pl.DataFrame(rows).with_columns(row=pl.int_range(len(rows), dtype=pl.Int64))
         path = root / "corpus" / snapshot / source
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +186,9 @@ def _select(root: Path, snapshots: dict[str, TokenizedSnapshot], index: int, gro
             uri = f"grouped_shards/abc/groups/{group.name}/{snapshot.snapshot}/{shard.name}.parquet"
             path = root / uri
             path.parent.mkdir(parents=True, exist_ok=True)
-            chosen.select("row", "doc_id", "n_tokens", utility=pl.lit(1.0), joint_utility=pl.lit(1.0)).write_parquet(path)
+            chosen.select("row", "doc_id", "n_tokens", utility=pl.lit(1.0), joint_utility=pl.lit(1.0)).write_parquet(
+                path
+            )
             counts = {"n_documents": chosen.height, "n_tokens": int(chosen["n_tokens"].sum())}
             found.append(ManifestShard(uri=uri, sha256=file_sha256(path), **counts))
     return found

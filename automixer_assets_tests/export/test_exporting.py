@@ -174,9 +174,9 @@ def test_another_export_in_the_folder_is_refused(case, capped, tmp_path, monkeyp
             export(case, "megatron", tmp_path / "out")
         except Stopped:
             assert stopped
-    with pytest.raises(AutomixerError, match="holds another export .mixture "):
+    with pytest.raises(AutomixerError, match=r"holds another export .mixture "):
         export(capped, "megatron", tmp_path / "out")
-    with pytest.raises(AutomixerError, match="holds another export .format 'megatron', not 'hf'"):
+    with pytest.raises(AutomixerError, match=r"holds another export .format 'megatron', not 'hf'"):
         export(case, "hf", tmp_path / "out")
 
 
@@ -200,7 +200,7 @@ def test_a_full_disk_is_one_sentence_and_the_export_goes_on_afterwards(case, for
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(AutomixerError, match="no disk space left .* run the same command again: it goes on"):
+        with pytest.raises(AutomixerError, match=r"no disk space left .* run the same command again: it goes on"):
             export(case, format, tmp_path / "out")
     export(case, format, tmp_path / "out")
     export(case, format, tmp_path / "whole")

@@ -33,4 +33,6 @@ def test_a_replaced_name_never_takes_another_groups():
 
 def test_no_accepted_name_is_hidden_or_looks_like_an_option():
     for name in FORMATS:
-        assert not any(re.match(r"[._-]", label) for label in group_labels(["-a", "_b", ".c"], load_format(name)).values())
+        assert not any(
+            re.match(r"[._-]", label) for label in group_labels(["-a", "_b", ".c"], load_format(name)).values()
+        )

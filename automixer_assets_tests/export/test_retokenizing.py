@@ -59,7 +59,7 @@ def test_under_caps_the_run_is_as_long_as_the_new_counts_allow(capped, tokenizer
 
 
 def test_a_folder_without_a_tokenizer_is_refused(case, tmp_path):
-    with pytest.raises(AutomixerError, match="is neither a tokenizer.json nor a folder that holds one"):
+    with pytest.raises(AutomixerError, match=r"is neither a tokenizer\.json nor a folder that holds one"):
         export_mixture(**case.options(), format="megatron", out=tmp_path / "out", tokenizer=tmp_path)
 
 

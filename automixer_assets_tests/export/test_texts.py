@@ -108,10 +108,11 @@ def levanter_tokens(document: dict, steps: int) -> dict[str, int]:
 
 def test_levanters_schedule_ends_with_what_the_mixture_allots(tmp_path):
     groups = [Wanted("a", 0.3, 400, 100), Wanted("b", 0.6, 400, 50), Wanted("c", 0.1, 400, 200)]
-    policy = {"exhaustion_policy": "stop_and_raise_others", "max_epochs": 1.0, "token_budget": 10**6}
-    case = make_case(tmp_path / "case", groups, **policy)
-    options = {"sequence_length": 2, "batch_size": 8}
-    report = export_mixture(**case.options(), format="levanter", out=tmp_path / "out", **options)
+    case = make_case(
+        tmp_path / "case", groups, exhaustion_policy="stop_and_raise_others", max_epochs=1.0, token_budget=10**6
+    )
+    out = tmp_path / "out"
+    report = export_mixture(**case.options(), format="levanter", out=out, sequence_length=2, batch_size=8)
     document = yaml.safe_load((tmp_path / "out" / "data.yaml").read_text())
     stages = document["data"]["train_weights"]
     assert [stage[1]["b"] > 0 for stage in stages] == [True, False, False]
