@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from automixer_assets.corpus.shards import TokenizedSnapshot, open_tokenized
 from automixer_assets.errors import ConfigurationError
 from automixer_assets.lake import Lake
 from automixer_assets.lineage import recorded_pins
@@ -85,6 +86,15 @@ def find_version(instance: dg.DagsterInstance, name: str) -> MixtureVersion:
         digests = ", ".join(sorted({version.digest[: len(digest) + 8] for version in matching}))
         raise ConfigurationError(f"{name!r} matches several versions of {mixture!r}: give more of one of {digests}")
     return matching[0]
+
+
+def pinned_snapshots(lake: Lake, manifest: Manifest) -> dict[str, TokenizedSnapshot]:
+    """The tokenised snapshots that the manifest was made from, whatever has been materialised since."""
+    return {
+        str(pin.partition): open_tokenized(lake.open(str(pin.uri)).path)
+        for pin in manifest.pins
+        if pin.asset == "tokenized_corpus"
+    }
 
 
 def find_characteristics(instance: dg.DagsterInstance, lake: Lake, manifest: Manifest) -> Path:

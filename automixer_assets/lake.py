@@ -158,7 +158,9 @@ def _passing(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def disk_full_is_said(folder: Path) -> Iterator[None]:
+def disk_full_is_said(
+    folder: Path, remedy: str = "free some (or move AUTOMIXER_STATE to a larger disk) and run again"
+) -> Iterator[None]:
     """Turn a full disk, in the words of whatever library met it, into one sentence."""
     try:
         yield
@@ -166,10 +168,7 @@ def disk_full_is_said(folder: Path) -> Iterator[None]:
         full = getattr(error, "errno", None) in DISK_FULL or any(os.strerror(code) in str(error) for code in DISK_FULL)
         if not full:
             raise
-        raise AutomixerError(
-            f"no disk space left while writing {folder}: "
-            "free some (or move AUTOMIXER_STATE to a larger disk) and run again"
-        ) from error
+        raise AutomixerError(f"no disk space left while writing {folder}: {remedy}") from error
 
 
 def _require_space(folder: Path) -> None:

@@ -12,11 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from automixer_assets.comparison import MEAN_TASK
+from automixer_assets.export import SHEET, ExportReport
 from automixer_assets.metadata import format_cell
 from automixer_assets.mixture.exposure import summarise_exposure
 from automixer_assets.mixture.manifest import Manifest
 from automixer_assets.pages.characteristics import characteristics_tables
 from automixer_assets.pages.evaluation import comparison_grid
+from automixer_assets.pages.exports import export_groups
 from automixer_assets.pages.mixture import contrast_note, exposure_histogram, manifest_budget, manifest_groups
 from automixer_assets.pages.simulation import benchmark_grid
 from automixer_assets.removals import RemovalReport
@@ -67,6 +69,15 @@ def selected_panel(recipe: str, selected: pl.DataFrame, assignments: pl.DataFram
         f"Checkpoints of recipe {recipe}",
         note,
     )
+
+
+def export_panel(report: ExportReport) -> RenderableType:
+    """What was exported, and where to go on."""
+    document = report.document
+    title = f"{document['identity']['mixture'].split('@')[0]} for {document['identity']['format']}: {report.out}"
+    what = "was complete; its digests agree" if report.reused else f"{len(document['files'])} files"
+    lines = [what, document["exhaustion"], *document["notes"], f"start training: {report.out / SHEET}"]
+    return frame_table(export_groups(document), title, "\n".join(lines))
 
 
 def manifest_tables(manifest: Manifest) -> Sequence[RenderableType]:

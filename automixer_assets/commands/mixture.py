@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from automixer_assets.commands import Config, Json, open_automixer, open_instance, out
+from automixer_assets.commands import Config, Json, errors, open_automixer, open_instance, out
 
 app = typer.Typer(no_args_is_help=True, help="Ask about mixtures.")
 
@@ -54,3 +55,52 @@ def mixture_show(
     shown = [*manifest_tables(manifest), *exposure_tables(made)]
     for part in shown if folder is None else characteristics_panel(manifest, folder):
         out.print(part)
+
+
+@app.command("export")
+def mixture_export(
+    name: Annotated[str, typer.Argument(help="NAME or NAME@digest")],
+    format_: Annotated[str, typer.Option("--format", help="the trainer's format; see docs/exports.md")],
+    out_folder: Annotated[Path, typer.Option("--out", help="a folder: new, empty, or a killed export to go on with")],
+    tokenizer: Annotated[
+        Path | None, typer.Option("--tokenizer", help="the trainer's tokenizer.json, where it is not the mixture's")
+    ] = None,
+    location: Annotated[
+        Path | None, typer.Option("--location", help="where the trainer will find the folder; default: --out")
+    ] = None,
+    sequence_length: Annotated[
+        int, typer.Option("--sequence-length", min=2, help="tokens per training sequence")
+    ] = 2048,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="sequences per training step")] = 256,
+    json_: Json = False,
+    config: Config = None,
+) -> None:
+    """Write a mixture's documents, weights and a hand-over sheet as a trainer reads them."""
+    from automixer_assets.catalogue import find_manifest, pinned_snapshots
+    from automixer_assets.export import export_mixture, n_documents
+    from automixer_assets.progress import progress
+    from automixer_assets.summary import export_panel
+
+    automixer = open_automixer(config, None)
+    lake = automixer.lake()
+    with open_instance() as instance:
+        manifest = find_manifest(instance, lake, name)
+    label = f"{manifest.mixture} to {format_}"
+    with progress(label, n_documents(manifest), "documents", lambda line: errors.print(line)) as bar:
+        report = export_mixture(
+            manifest,
+            lake.root,
+            pinned_snapshots(lake, manifest),
+            format_,
+            out_folder,
+            corpus=automixer.resolve(automixer.settings().corpus.directory),
+            tokenizer=tokenizer,
+            location=location,
+            sequence_length=sequence_length,
+            batch_size=batch_size,
+            on_progress=lambda documents, earlier: bar.skip(documents) if earlier else bar.advance(documents),
+        )
+    if json_:
+        sys.stdout.write(json.dumps(report.document, indent=1) + "\n")
+        return
+    out.print(export_panel(report))
