@@ -1,4 +1,4 @@
-"""`automixer mixture`: what was made, and why."""
+"""`automixer mixture`: what was made, why, and whether it is what it says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from automixer_assets.commands import Config, Json, open_automixer, open_instance, out
+from automixer_assets.commands import Config, Json, errors, open_automixer, open_instance, out
 
 app = typer.Typer(no_args_is_help=True, help="Ask about mixtures.")
 
@@ -51,3 +51,28 @@ def mixture_show(
         return
     for part in characteristics_panel(manifest, folder) if folder is not None else manifest_tables(manifest):
         out.print(part)
+
+
+@app.command("verify")
+def mixture_verify(
+    name: Annotated[str, typer.Argument(help="NAME, NAME@digest, or a manifest.json, wherever it was copied")],
+    json_: Json = False,
+    config: Config = None,
+) -> None:
+    """Recompute a mixture from its pinned inputs and say which number differs; exit code 1 if one does."""
+    from automixer_assets.answers.find import find_inputs
+    from automixer_assets.answers.tables import verification_tables
+    from automixer_assets.answers.verify import verify
+    from automixer_assets.progress import progress
+
+    automixer = open_automixer(config, None)
+    with open_instance() as instance:
+        inputs = find_inputs(instance, automixer.lake(), name)
+    found = verify(inputs, lambda label, total, unit: progress(label, total, unit, errors.print))
+    if json_:
+        sys.stdout.write(json.dumps(found.as_json(), indent=1) + "\n")
+    else:
+        for part in verification_tables(found):
+            out.print(part)
+    if not found.passed:
+        raise typer.Exit(1)
