@@ -40,14 +40,16 @@ def check_document(inputs: PinnedInputs) -> Check:
         with check.reading(f"tokenized_corpus[{snapshot}]"):
             found = inputs.corpus(snapshot).tokenizer_digest
             check.equal(f"tokenizer_digest (of {snapshot})", manifest.tokenizer_digest, found)
-    if inputs.version is None:
+    if inputs.published is None:
         check.note = "no event of this state made a manifest of this digest"
+    else:
+        check.equal("digest, as materialised", manifest.digest, inputs.published.sha256)
     return check
 
 
 def pinned_bytes(inputs: PinnedInputs) -> int:
     """How much `check_artifacts` will read."""
-    folders = [inputs.lake.root / pin.uri for pin in inputs.pins.values() if pin.uri]
+    folders = [inputs.lake.root / pin.uri for pin in _every_pin(inputs) if pin.uri]
     return sum(path.stat().st_size for folder in folders for path in files_below(folder))
 
 
@@ -56,13 +58,17 @@ def check_artifacts(inputs: PinnedInputs, progress: Progress) -> Check:
     check = Check("artefacts", "Is every pinned file still what it was?")
     for each in inputs.unknown:
         check.differ(f"pins[{each.pin.asset}[{each.pin.partition}]].{each.field}", each.pinned, each.found)
-    for pin in inputs.pins.values():
+    for pin in _every_pin(inputs):
         if pin.uri is None:
             check.differ(f"pins[{pin.asset}[{pin.partition}]].uri", None, "a folder of the lake")
             continue
         with check.reading(str(inputs.lake.root / pin.uri)):
             _check_folder(check, inputs.lake.root / pin.uri, pin, progress)
     return check
+
+
+def _every_pin(inputs: PinnedInputs) -> list[Pin]:
+    return [*inputs.pins.values(), *([inputs.published] if inputs.published else [])]
 
 
 def _check_folder(check: Check, folder: Path, pin: Pin, progress: Progress) -> None:

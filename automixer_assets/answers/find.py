@@ -11,7 +11,7 @@ import dagster as dg
 from pydantic import ValidationError, model_validator
 
 from automixer_assets.answers.inputs import Key, PinnedInputs, UnknownPin
-from automixer_assets.catalogue import find_manifest, versions
+from automixer_assets.catalogue import MixtureVersion, find_version, versions
 from automixer_assets.errors import AutomixerError, ConfigurationError
 from automixer_assets.lake import Lake
 from automixer_assets.lineage import recorded_pins
@@ -40,9 +40,14 @@ def find_inputs(instance: dg.DagsterInstance, lake: Lake, name: str) -> PinnedIn
         ConfigurationError: no such mixture, digest or file.
         AutomixerError: a file that is no manifest.
     """
-    manifest = read_manifest(Path(name)) if is_file_name(name) else find_manifest(instance, lake, name)
+    if is_file_name(name):
+        manifest = read_manifest(Path(name))
+        version = next((each for each in versions(instance, manifest.mixture) if each.digest == manifest.digest), None)
+    else:
+        version = find_version(instance, name)
+        manifest = read_manifest(lake.root / version.uri / "manifest.json")
     pins, unknown = closure(instance, manifest.pins)
-    return PinnedInputs(manifest, lake, pins, tuple(unknown), _published(instance, lake, manifest), name)
+    return PinnedInputs(manifest, lake, pins, tuple(unknown), None if version is None else _as_pin(version))
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -122,11 +127,16 @@ def _as_event(pin: Pin, record: dg.EventLogRecord) -> Pin:
     return Pin.model_validate({"asset": pin.asset, "partition": pin.partition, **_fields(record)})
 
 
-def _published(instance: dg.DagsterInstance, lake: Lake, manifest: Manifest) -> Path | None:
-    for version in versions(instance, manifest.mixture):
-        if version.digest == manifest.digest and (lake.root / version.uri).is_dir():
-            return lake.root / version.uri
-    return None
+def _as_pin(version: MixtureVersion) -> Pin:
+    return Pin(
+        asset="weight_manifest",
+        partition=version.mixture,
+        data_version=version.digest,
+        run_id=version.run_id,
+        storage_id=None,
+        uri=version.uri,
+        sha256=version.digest,
+    )
 
 
 def _place(document: object, location: Sequence[object]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -38,15 +38,14 @@ class PinnedInputs:
     Attributes:
         pins: (asset, partition) -> pin, of direct inputs and of theirs down to the sources; one version of each.
         unknown: what of the pins the events do not confirm.
-        version: the folder that the manifest was published in; None for a file that no event knows.
+        published: the manifest's own materialisation; None for a file of a digest that no event knows.
     """
 
     manifest: Manifest
     lake: Lake
     pins: Mapping[Key, Pin]
     unknown: tuple[UnknownPin, ...] = ()
-    version: Path | None = None
-    source: str = field(default="")
+    published: Pin | None = None
 
     def folder(self, asset: str, partition: str | None = None) -> Path:
         """The lake folder of a pinned artefact.
@@ -65,6 +64,13 @@ class PinnedInputs:
         if not folder.is_dir():
             raise AutomixerError(f"{folder} ({name}) is missing: restore it from a copy of the lake")
         return folder
+
+    @property
+    def ledger(self) -> Path | None:
+        """The exposure ledger beside the published manifest."""
+        if self.published is None or self.published.uri is None:
+            return None
+        return self.lake.root / self.published.uri / "exposure.parquet"
 
     @cached_property
     def settings(self) -> tuple[Mixture, Recipe]:

@@ -87,10 +87,10 @@ def check_budget(inputs: PinnedInputs, weights: Mapping[str, float]) -> Check:
 def check_exposure(inputs: PinnedInputs, shards: MixtureShards) -> Check:
     """`exposure.parquet`: per text the sum over its copies and groups of the group's exposure."""
     check = Check("exposure ledger", "Is every text's exposure the sum over its copies and groups?")
-    if inputs.version is None:
+    path = inputs.ledger
+    if path is None:
         check.note = "the ledger lies beside the published manifest, which this state does not have"
         return check
-    path = inputs.version / "exposure.parquet"
     with check.reading(str(path)):
         n_rows = pl.scan_parquet(path).select(pl.len()).collect().item()
         parts = 1 << max(0, math.ceil(math.log2(max(n_rows, 1) / ROWS_AT_ONCE)))
