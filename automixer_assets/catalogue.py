@@ -52,8 +52,8 @@ def versions(instance: dg.DagsterInstance, mixture: str | None = None) -> Iterat
         cursor = page.cursor
 
 
-def find_version(instance: dg.DagsterInstance, name: str) -> MixtureVersion:
-    """The version that `NAME` (the latest) or `NAME@digest` (any unambiguous prefix of the digest) names.
+def find_manifest(instance: dg.DagsterInstance, lake: Lake, name: str) -> Manifest:
+    """The manifest of `NAME` (the latest) or `NAME@digest` (any unambiguous prefix of the digest).
 
     Raises:
         ConfigurationError: no such mixture or digest.
@@ -74,12 +74,7 @@ def find_version(instance: dg.DagsterInstance, name: str) -> MixtureVersion:
     if digest and len({version.digest for version in matching}) > 1:
         digests = ", ".join(sorted({version.digest[: len(digest) + 8] for version in matching}))
         raise ConfigurationError(f"{name!r} matches several versions of {mixture!r}: give more of one of {digests}")
-    return matching[0]
-
-
-def find_manifest(instance: dg.DagsterInstance, lake: Lake, name: str) -> Manifest:
-    """The manifest of `NAME` or `NAME@digest`, as `find_version` finds it."""
-    return load_manifest(lake.open(find_version(instance, name).uri).path / "manifest.json")
+    return load_manifest(lake.open(matching[0].uri).path / "manifest.json")
 
 
 def find_characteristics(instance: dg.DagsterInstance, lake: Lake, manifest: Manifest) -> Path:

@@ -11,7 +11,7 @@ import dagster as dg
 from pydantic import ValidationError, model_validator
 
 from automixer_assets.answers.inputs import Key, PinnedInputs, UnknownPin
-from automixer_assets.catalogue import MixtureVersion, find_version, versions
+from automixer_assets.catalogue import MixtureVersion, find_manifest, versions
 from automixer_assets.errors import AutomixerError, ConfigurationError
 from automixer_assets.lake import Lake
 from automixer_assets.lineage import recorded_pins
@@ -44,10 +44,19 @@ def find_inputs(instance: dg.DagsterInstance, lake: Lake, name: str) -> PinnedIn
         manifest = read_manifest(Path(name))
         version = next((each for each in versions(instance, manifest.mixture) if each.digest == manifest.digest), None)
     else:
-        version = find_version(instance, name)
+        version = _named(instance, lake, name)
         manifest = read_manifest(lake.root / version.uri / "manifest.json")
     pins, unknown = closure(instance, manifest.pins)
     return PinnedInputs(manifest, lake, pins, tuple(unknown), None if version is None else _as_pin(version))
+
+
+def _named(instance: dg.DagsterInstance, lake: Lake, name: str) -> MixtureVersion:
+    """The version that `find_manifest` would read, whose manifest may be damaged."""
+    mixture, _, digest = name.partition("@")
+    found = [each for each in versions(instance, mixture) if each.digest.startswith(digest)]
+    if not found or (digest and len({each.digest for each in found}) > 1):
+        find_manifest(instance, lake, name)  # says what is wrong with the name
+    return found[0]
 
 
 def read_manifest(path: Path) -> Manifest:
