@@ -1,15 +1,19 @@
-"""`automixer mixture`: what was made, and why."""
+"""`automixer mixture`: what was made, why, and whether it is what it says."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from automixer_assets.commands import Config, Json, errors, open_automixer, open_instance, out
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 app = typer.Typer(no_args_is_help=True, help="Ask about mixtures.")
 
@@ -104,3 +108,79 @@ def mixture_export(
         sys.stdout.write(json.dumps(report.document, indent=1) + "\n")
         return
     out.print(export_panel(report))
+
+
+@app.command("verify")
+def mixture_verify(
+    name: Annotated[str, typer.Argument(help="NAME, NAME@digest, or a manifest.json, wherever it was copied")],
+    json_: Json = False,
+    config: Config = None,
+) -> None:
+    """Recompute a mixture from its pinned inputs and say which number differs; exit code 1 if one does."""
+    from automixer_assets.answers.find import find_inputs
+    from automixer_assets.answers.tables import verification_tables
+    from automixer_assets.answers.verify import verify
+    from automixer_assets.progress import progress
+
+    automixer = open_automixer(config, None)
+    with open_instance() as instance:
+        inputs = find_inputs(instance, automixer.lake(), name)
+    found = verify(inputs, lambda label, total, unit: progress(label, total, unit, errors.print))
+    _show(found.as_json(), verification_tables(found), json_)
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+@app.command("diff")
+def mixture_diff(
+    before: Annotated[str, typer.Argument(metavar="A", help="NAME, NAME@digest or a manifest.json")],
+    after: Annotated[str, typer.Argument(metavar="B", help="the same, of the later one")],
+    json_: Json = False,
+    config: Config = None,
+) -> None:
+    """Say why B weighs its groups otherwise than A: new documents, thresholds, alpha, scores."""
+    from automixer_assets.answers.diff import diff, pass_length
+    from automixer_assets.answers.find import find_inputs
+    from automixer_assets.answers.tables import diff_tables
+    from automixer_assets.progress import progress
+
+    automixer = open_automixer(config, None)
+    with open_instance() as instance:
+        sides = [find_inputs(instance, automixer.lake(), name) for name in (before, after)]
+    with progress("comparing", pass_length(*sides), "shards", errors.print) as watched:
+        found = diff(sides[0], sides[1], watched)
+    _show(found.as_json(), diff_tables(found), json_)
+
+
+@app.command("explain")
+def mixture_explain(
+    name: Annotated[str, typer.Argument(help="NAME, NAME@digest or a manifest.json")],
+    doc_id: Annotated[str, typer.Argument(help="the source's id of a document")],
+    full: Annotated[bool, typer.Option("--full", help="the whole text, not its beginning")] = False,
+    json_: Json = False,
+    config: Config = None,
+) -> None:
+    """Say why a document is in a mixture or not: scores, groups, thresholds, exposure, copies, flags."""
+    from automixer_assets.answers.explain import explain
+    from automixer_assets.answers.find import find_inputs
+    from automixer_assets.answers.tables import explanation_tables
+    from automixer_assets.proxy.tokenizer import load_tokenizer
+
+    automixer = open_automixer(config, None)
+    with open_instance() as instance:
+        inputs = find_inputs(instance, automixer.lake(), name)
+
+    def decode(ids: Sequence[int]) -> str:
+        tokenizer = load_tokenizer(inputs.folder("tokenizer"))
+        return tokenizer.batch_decode([list(ids)], clean_up_tokenization_spaces=False)[0]
+
+    found = explain(inputs, doc_id, decode, full=full)
+    _show([each.as_json() for each in found], [part for each in found for part in explanation_tables(each)], json_)
+
+
+def _show(document: object, parts: Sequence[RenderableType], json_: bool) -> None:
+    if json_:
+        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        return
+    for part in parts:
+        out.print(part)
