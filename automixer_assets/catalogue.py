@@ -53,7 +53,17 @@ def versions(instance: dg.DagsterInstance, mixture: str | None = None) -> Iterat
 
 
 def find_manifest(instance: dg.DagsterInstance, lake: Lake, name: str) -> Manifest:
-    """The manifest of `NAME` (the latest) or `NAME@digest` (any unambiguous prefix of the digest).
+    """The manifest of `NAME` or `NAME@digest`, see `find_version`.
+
+    Raises:
+        ConfigurationError: no such mixture or digest.
+        AutomixerError: its folder is gone from the lake.
+    """
+    return load_manifest(lake.open(find_version(instance, name).uri).path / "manifest.json")
+
+
+def find_version(instance: dg.DagsterInstance, name: str) -> MixtureVersion:
+    """The latest materialisation of `NAME` or of `NAME@digest` (any unambiguous prefix of the digest).
 
     Raises:
         ConfigurationError: no such mixture or digest.
@@ -74,7 +84,7 @@ def find_manifest(instance: dg.DagsterInstance, lake: Lake, name: str) -> Manife
     if digest and len({version.digest for version in matching}) > 1:
         digests = ", ".join(sorted({version.digest[: len(digest) + 8] for version in matching}))
         raise ConfigurationError(f"{name!r} matches several versions of {mixture!r}: give more of one of {digests}")
-    return load_manifest(lake.open(matching[0].uri).path / "manifest.json")
+    return matching[0]
 
 
 def find_characteristics(instance: dg.DagsterInstance, lake: Lake, manifest: Manifest) -> Path:

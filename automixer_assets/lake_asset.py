@@ -16,6 +16,7 @@ from typing import Any
 
 import dagster as dg
 
+from automixer_assets import __version__
 from automixer_assets import progress as progress_module
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import Artifact, Lake, Written, digest_of
@@ -33,6 +34,8 @@ from automixer_assets.lineage import (
 from automixer_assets.partitions import require_valid_key
 from automixer_assets.resources import Automixer
 from automixer_assets.settings import Settings
+from automixer_assets.settings_in_force import settings_in_force
+from automixer_assets.version import git_commit
 
 Metadata = dict[str, Any]
 UNCHECKED = object()
@@ -224,7 +227,8 @@ def lake_asset(
 
         try:
             scope = Scope(asset, code, partition, automixer, context.instance, context.log.info, observe)
-            return _materialize(scope, plan, checks)
+            with scope.lake.in_use():
+                return _materialize(scope, plan, checks)
         except AutomixerError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
 
@@ -259,6 +263,10 @@ def _materialize(scope: Scope, plan: Plan, checks: Sequence[Check]) -> dg.Materi
             "pins": dg.MetadataValue.json(pins_json(build.pins)),
             "settings": dg.MetadataValue.json({"slice": build.settings}),
             "settings digest": digest_of(build.settings),
+            "settings in force": dg.MetadataValue.json(
+                settings_in_force(scope.asset, scope.partition_key, scope.settings)
+            ),
+            "program": dg.MetadataValue.json({"version": __version__, "git_commit": git_commit()}),
             "failed_checks": json.dumps([name for name, outcome in outcomes.items() if not outcome.passed]),
         },
         data_version=dg.DataVersion(artifact.content),
