@@ -5,7 +5,7 @@ Events never change, so whatever is read here about one of them stays true, howe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,18 @@ def all_events(instance: dg.DagsterInstance) -> Iterator[Event]:
     """Every materialisation that the log holds, per asset latest first."""
     for key in sorted(instance.all_asset_keys()):
         yield from events_of(instance, key.to_user_string())
+
+
+def ancestors(instance: dg.DagsterInstance, pins: Sequence[Pin]) -> dict[int, Event]:
+    """By storage id the pinned materialisations and everything that they were made from."""
+    found: dict[int, Event] = {}
+    queue = list(pins)
+    while queue:
+        pin = queue.pop()
+        if pin.storage_id not in found:
+            event = found[pin.storage_id] = read_event(instance, pin.asset, pin.storage_id)
+            queue.extend(event.pins)
+    return found
 
 
 def _event(asset: str, record: dg.EventLogRecord) -> Event | None:

@@ -31,6 +31,7 @@ from automixer_assets.lineage import (
     resolve_pin,
     upstream,
 )
+from automixer_assets.pages.pins import pins_table
 from automixer_assets.partitions import require_valid_key
 from automixer_assets.resources import Automixer
 from automixer_assets.settings import Settings
@@ -256,6 +257,7 @@ def _materialize(scope: Scope, plan: Plan, checks: Sequence[Check]) -> dg.Materi
     return dg.MaterializeResult(
         metadata={
             **shown,
+            "made from": pins_table(scope.instance, build.pins),
             "seconds": {"plan": round(planned - started, 3), "write": artifact.seconds, "reused": reused},
             "uri": artifact.uri,
             "folder": dg.MetadataValue.path(str(artifact.path)),

@@ -16,7 +16,7 @@ import dagster as dg
 import polars as pl
 
 from automixer_assets.catalogue import find_version
-from automixer_assets.events import Event, events_of, read_event
+from automixer_assets.events import Event, ancestors, events_of
 from automixer_assets.lake import Artifact, Lake
 from automixer_assets.proxy.checkpoints import parse_checkpoint_key
 
@@ -106,13 +106,7 @@ def mixture_lineage(instance: dg.DagsterInstance, lake: Lake, name: str) -> Line
 
 def walk(instance: dg.DagsterInstance, lake: Lake, start: Event) -> dict[int, Node]:
     """`start` and everything that it was made from; whatever is read stands after all that read it."""
-    events: dict[int, Event] = {start.storage_id: start}
-    queue = [start]
-    while queue:
-        for pin in queue.pop().pins:
-            if pin.storage_id not in events:
-                events[pin.storage_id] = read_event(instance, pin.asset, pin.storage_id)
-                queue.append(events[pin.storage_id])
+    events = {start.storage_id: start, **ancestors(instance, start.pins)}
     ordered = sorted(events.values(), key=lambda event: (-event.storage_id, event.name))  # made after what it read
     return {event.storage_id: _node(lake, event) for event in ordered}
 

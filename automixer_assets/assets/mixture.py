@@ -27,6 +27,7 @@ from automixer_assets.pages.mixture import (
     show_grouped_shards,
     show_weight_manifest,
 )
+from automixer_assets.pages.pins import lineage_plot
 from automixer_assets.partitions import MIXTURES, multi_key
 from automixer_assets.scorers.uniform import UniformScorer
 from automixer_assets.settings import Mixture, Settings
@@ -141,7 +142,7 @@ def plan_grouped_shards(scope: Scope) -> Build:
         (out / "top_share.json").write_text(f"{mixture.top_share!r}\n")
 
     def show(artifact: Artifact) -> Metadata:
-        return show_grouped_shards(artifact, joint)
+        return {**show_grouped_shards(artifact, joint), **show_lineage(scope)}
 
     return scope.build(write, show, settings=grouping_slice(mixture, scope.settings))
 
@@ -193,4 +194,12 @@ def plan_weight_manifest(scope: Scope) -> Build:
         write_manifest(manifest, out / "manifest.json")
         return Written(content=manifest.digest)  # the file also says when and where it was made
 
-    return scope.build(write, show_weight_manifest, settings=[mixture.model_dump(), recipe.model_dump()])
+    def show(artifact: Artifact) -> Metadata:
+        return {**show_weight_manifest(artifact), **show_lineage(scope)}
+
+    return scope.build(write, show, settings=[mixture.model_dump(), recipe.model_dump()])
+
+
+def show_lineage(scope: Scope) -> Metadata:
+    """The picture of all that a mixture is made from; `automixer lineage` names every file."""
+    return {"lineage": lineage_plot(scope.instance, scope.name, scope.pins)}
