@@ -63,6 +63,22 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A check of a published artefact against earlier ones. It warns and stops nothing."""
+
+    name: str
+    description: str
+    run: Callable[["Scope", Artifact], CheckOutcome]
+
+    def outcome(self, scope: "Scope", artifact: Artifact) -> CheckOutcome:
+        """What it found; where what it compares with is gone, a warning that says so."""
+        try:
+            return self.run(scope, artifact)
+        except AutomixerError as error:
+            return CheckOutcome(False, str(error))
+
+
+@dataclass(frozen=True)
 class Build:
     """The work of one materialisation: what it read, and how to write and show the result."""
 
@@ -76,7 +92,10 @@ class Build:
 
 
 class Scope:
-    """What an asset function may use: settings, lake, its own partition, and pins of what it reads."""
+    """What an asset function may use: settings, lake, its own partition, and pins of what it reads.
+
+    `made_with` is the digest of the slice of the settings that it was built under, once it is.
+    """
 
     def __init__(
         self,
@@ -93,6 +112,7 @@ class Scope:
         self.settings: Settings = automixer.settings()
         self.lake: Lake = automixer.lake()
         self.pins: list[Pin] = []
+        self.made_with: str | None = None
 
     @property
     def name(self) -> str:
@@ -145,6 +165,7 @@ class Scope:
     ) -> Build:
         """The work to be done; its digest covers the pins, the given slice of settings and the code version."""
         require_consistent(self.instance, self.pins, self.name)
+        self.made_with = digest_of(settings)
         inputs = [[pin.asset, pin.partition, pin.data_version] for pin in self.pins]
         digest = digest_of({"asset": self.asset, "code": self.code, "settings": settings, "inputs": inputs})
         return Build(digest, settings, list(self.pins), write, show, resumable, after)
@@ -200,6 +221,7 @@ def lake_asset(
     partitions_def: dg.PartitionsDefinition | None = None,
     deps: Sequence[dg.AssetDep | str] = (),
     checks: Sequence[Check] = (),
+    comparisons: Sequence[Comparison] = (),
     pool: str | None = None,
 ) -> LakeAsset:
     """Define an asset from its plan. The plan's docstring opens with the one question that the asset's page answers."""
@@ -215,7 +237,8 @@ def lake_asset(
         partitions_def=partitions_def,
         deps=upstream,
         check_specs=[
-            dg.AssetCheckSpec(check.name, asset=key, description=check.description, blocking=True) for check in checks
+            dg.AssetCheckSpec(check.name, asset=key, description=check.description, blocking=isinstance(check, Check))
+            for check in (*checks, *comparisons)
         ],
         pool=pool,
     )
@@ -229,7 +252,7 @@ def lake_asset(
         try:
             scope = Scope(asset, code, partition, automixer, context.instance, context.log.info, observe)
             with scope.lake.in_use():
-                return _materialize(scope, plan, checks)
+                return _materialize(scope, plan, checks, comparisons)
         except AutomixerError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
 
@@ -241,7 +264,9 @@ def lake_kind(asset: str) -> str:
     return asset.rsplit("/", maxsplit=1)[-1]
 
 
-def _materialize(scope: Scope, plan: Plan, checks: Sequence[Check]) -> dg.MaterializeResult:
+def _materialize(
+    scope: Scope, plan: Plan, checks: Sequence[Check], comparisons: Sequence[Comparison]
+) -> dg.MaterializeResult:
     started = time.monotonic()
     build = plan(scope)
     planned = time.monotonic()
@@ -250,6 +275,7 @@ def _materialize(scope: Scope, plan: Plan, checks: Sequence[Check]) -> dg.Materi
     if build.after is not None:
         build.after(artifact)
     outcomes = {check.name: check.run(artifact) for check in checks}
+    compared = {comparison.name: comparison.outcome(scope, artifact) for comparison in comparisons}
     shown = build.show(artifact)
     scope.log(
         f"{scope.name}: {'found in' if reused else 'written to'} {artifact.uri}, {artifact.seconds:.1f} s of work"
@@ -272,17 +298,20 @@ def _materialize(scope: Scope, plan: Plan, checks: Sequence[Check]) -> dg.Materi
             "failed_checks": json.dumps([name for name, outcome in outcomes.items() if not outcome.passed]),
         },
         data_version=dg.DataVersion(artifact.content),
-        check_results=[_check_result(name, outcome) for name, outcome in outcomes.items()],
+        check_results=[
+            *(_check_result(name, outcome, dg.AssetCheckSeverity.ERROR) for name, outcome in outcomes.items()),
+            *(_check_result(name, outcome, dg.AssetCheckSeverity.WARN) for name, outcome in compared.items()),
+        ],
     )
 
 
-def _check_result(name: str, outcome: CheckOutcome) -> dg.AssetCheckResult:
+def _check_result(name: str, outcome: CheckOutcome, severity: dg.AssetCheckSeverity) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=outcome.passed,
         check_name=name,
         description=outcome.description,
         metadata=outcome.metadata,
-        severity=dg.AssetCheckSeverity.ERROR,
+        severity=severity,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from automixer_assets import __version__
+from automixer_assets.assets.drift import MIXTURE_DRIFT
 from automixer_assets.assets.leakage import exclusion_deps, pin_exclusions, pin_removed
 from automixer_assets.assets.recipes import joint_slice, selected_origins, selection_slice
 from automixer_assets.checks import check_budget, check_kept, check_schema, check_weights
@@ -98,6 +99,7 @@ def _weight_manifest_asset() -> LakeAsset:
             Check("weights_sum_to_one", "Weights are in [0, 1] and sum to 1.", check_weights),
             Check("token_budget_respected", "Allocated tokens and shortfall add up to the budget.", check_budget),
         ],
+        comparisons=[MIXTURE_DRIFT],
     )
 
 

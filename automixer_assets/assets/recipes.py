@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
+from automixer_assets.assets.drift import SNAPSHOT_DRIFT
 from automixer_assets.assets.influence import influence_column
 from automixer_assets.assets.task_gradients import pin_cosines, read_cosines, task_gradient_assets
 from automixer_assets.benchmark.selection import select_checkpoints
@@ -71,6 +72,7 @@ def recipe_assets(settings: Settings) -> list[LakeAsset]:
             partitions_def=RECIPE_BY_SNAPSHOT,
             deps=["selected_checkpoints", "tokenized_corpus", *_influence_deps(proxies)],
             checks=[Check("one_row_per_document", "No document twice, joint utility finite.", check_joint)],
+            comparisons=[SNAPSHOT_DRIFT],
         ),
     ]
 

@@ -69,7 +69,8 @@ def _labels(name: str, events: Mapping[int, Event]) -> dict[str, str]:
     for asset in sorted({event.asset for event in events.values()}):
         own = [event for event in events.values() if event.asset == asset]
         names = sorted({event.partition or "" for event in own})
-        versions = "" if len(own) == len(names) else f", {len(own)} versions"
+        contents = {(event.partition, event.sha256) for event in own}
+        versions = "" if len(contents) == len(names) else f", {len(contents)} versions"
         below = (names[0] or own[0].sha256[:8]) if len(names) == 1 else f"{len(names)} partitions"
         labels[asset] = f"{asset}\n{below}{versions}"
     return labels
