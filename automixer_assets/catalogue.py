@@ -54,7 +54,12 @@ def versions(instance: dg.DagsterInstance, mixture: str | None = None) -> Iterat
 
 
 def find_manifest(instance: dg.DagsterInstance, lake: Lake, name: str) -> Manifest:
-    """The manifest of `NAME` or `NAME@digest`, see `find_version`."""
+    """The manifest of `NAME` or `NAME@digest`, see `find_version`.
+
+    Raises:
+        ConfigurationError: no such mixture or digest.
+        AutomixerError: its folder is gone from the lake.
+    """
     return load_manifest(find_mixture(instance, lake, name) / "manifest.json")
 
 
@@ -64,7 +69,7 @@ def find_mixture(instance: dg.DagsterInstance, lake: Lake, name: str) -> Path:
 
 
 def find_version(instance: dg.DagsterInstance, name: str) -> MixtureVersion:
-    """The latest materialisation of `NAME`, or of `NAME@digest` (any unambiguous prefix of the digest).
+    """The latest materialisation of `NAME` or of `NAME@digest` (any unambiguous prefix of the digest).
 
     Raises:
         ConfigurationError: no such mixture or digest.

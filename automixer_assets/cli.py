@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from automixer_assets.commands import corpus, errors, mixture, pipeline, report, snapshot, tasks
+from automixer_assets.commands import corpus, errors, lineage, mixture, pipeline, report, retention, snapshot, tasks
 from automixer_assets.errors import AutomixerError, ConfigurationError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -20,6 +20,8 @@ app.add_typer(snapshot.app, name="snapshot")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(mixture.app, name="mixture")
 app.add_typer(corpus.app, name="corpus")
+app.add_typer(lineage.app)
+app.add_typer(retention.app)
 
 
 def main() -> None:

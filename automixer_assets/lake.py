@@ -2,26 +2,28 @@
 
 `Lake.publish(kind, digest, writer)` lets `writer` fill a working folder, then records every file's sha256 in
 `_COMPLETE.json` and renames the folder to `<kind>/<digest>`. The digest names the inputs, so publishing again is a
-lookup, and a killed pass finds its finished files under the same working name. Nothing here knows about Dagster.
+lookup, and a killed pass finds its finished files under the same working name. `lake_removal.py` takes artefacts out
+again. Nothing here knows about Dagster.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.files import files_below, remove_temporaries, sync_folder, sync_tree, write_atomically
+from automixer_assets.locks import exclusive, holder, is_held, shared
 
 MARKER = "_COMPLETE.json"
 SCRATCH = "_scratch"
@@ -29,11 +31,17 @@ SCRATCH = "_scratch"
 DIGEST_LENGTH = 32
 MINIMUM_FREE_BYTES = 64 * 2**20
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_uses: ContextVar[set[str] | None] = ContextVar("_uses", default=None)
+"""The artefacts that the writer now running has published or found on its way."""
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A published folder. `content` is the sha256 over its files: what a data version is made of."""
+    """A published folder. `content` is the sha256 over its files: what a data version is made of.
+
+    `files` holds digests and `sizes` bytes by name; `uses` names artefacts that the writer published on its way. Sizes
+    are empty and `uses` is None for folders that were published before they were recorded.
+    """
 
     kind: str
     digest: str
@@ -41,6 +49,8 @@ class Artifact:
     content: str
     seconds: float
     files: dict[str, str]
+    sizes: dict[str, int] = field(default_factory=dict)
+    uses: tuple[str, ...] | None = None
 
     @property
     def uri(self) -> str:
@@ -61,6 +71,15 @@ class Lake:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    @property
+    def users(self) -> Path:
+        """The lock that every materialisation holds with the others, and whoever removes artefacts alone."""
+        return self.root.with_name(f".{self.root.name}.users.lock")
+
+    def in_use(self) -> contextlib.AbstractContextManager[None]:
+        """While this is held nothing is removed from the lake: from reading an artefact to pinning it in an event."""
+        return shared(self.users)
+
     def find(self, kind: str, digest: str) -> Artifact | None:
         """The published artefact, or None."""
         folder = self.root / kind / digest
@@ -75,10 +94,11 @@ class Lake:
         """The artefact at `uri`; raises AutomixerError naming what is gone."""
         artifact = self.find_uri(uri)
         if artifact is None:
-            raise AutomixerError(
-                f"{self.root / uri} is missing or incomplete: "
-                f"restore it from a copy of the lake, or materialise {uri.partition('/')[0]} again"
-            )
+            removed = self.tombstone(uri)
+            remedy = f"restore it from a copy of the lake, or materialise {uri.partition('/')[0]} again"
+            if removed.exists():
+                raise AutomixerError(f"{self.root / uri} {removed.read_text().strip()}: {remedy}")
+            raise AutomixerError(f"{self.root / uri} is missing or incomplete: {remedy}")
         missing = [name for name in artifact.files if not (artifact.path / name).exists()]
         if missing:
             raise AutomixerError(
@@ -97,13 +117,30 @@ class Lake:
         Raises:
             AutomixerError: another process is writing the same artefact, or the disk is full.
         """
+        used = _uses.get()
+        if used is not None:
+            used.add(f"{kind}/{digest}")
         if (found := self.find(kind, digest)) is not None:
             return found
-        (self.root / kind).mkdir(parents=True, exist_ok=True)
-        with _exclusive(self.root / kind / f".{digest}.lock", f"{kind}/{digest}"):
+        lock = self.root / kind / f".{digest}.lock"
+        with exclusive(lock) as mine:
+            if not mine:
+                raise AutomixerError(
+                    f"{kind}/{digest} is being written by process {holder(lock)}: "
+                    "wait for that run or cancel it, then run again"
+                )
             if (found := self.find(kind, digest)) is not None:
                 return found
             return self._write(kind, digest, writer, resumable)
+
+    def tombstone(self, uri: str) -> Path:
+        """Where it says in half a sentence that an artefact was removed on purpose."""
+        kind, _, digest = uri.partition("/")
+        return self.root / kind / f".removed-{digest}"
+
+    def is_being_written(self, uri: str) -> bool:
+        kind, _, digest = uri.partition("/")
+        return is_held(self.root / kind / f".{digest}.lock")
 
     def _write(self, kind: str, digest: str, writer: Callable[[Path], Written | None], resumable: bool) -> Artifact:
         working, final = self.root / kind / f".partial-{digest}", self.root / kind / digest
@@ -115,21 +152,16 @@ class Lake:
         _require_space(working)
         started = time.monotonic()
         with disk_full_is_said(working):
-            written = writer(working) or Written()
+            with _recording_uses() as uses:
+                written = writer(working) or Written()
             shutil.rmtree(working / SCRATCH, ignore_errors=True)
             remove_temporaries(working)
             (working / MARKER).unlink(missing_ok=True)
-            files = {path.relative_to(working).as_posix(): file_sha256(path) for path in files_below(working)}
-            marker = {
-                "kind": kind,
-                "digest": digest,
-                "content": written.content or digest_of(files),
-                "seconds": round(time.monotonic() - started, 3),
-                "files": files,
-            }
+            marker = _marker(kind, digest, working, written.content, time.monotonic() - started, uses)
             sync_tree(working)
             write_atomically(working / MARKER, json.dumps(marker, indent=1).encode() + b"\n")
         working.rename(final)
+        self.tombstone(f"{kind}/{digest}").unlink(missing_ok=True)
         sync_folder(final.parent)
         return _read_marker(kind, digest, final)
 
@@ -180,32 +212,43 @@ def _require_space(folder: Path) -> None:
         )
 
 
+def _marker(
+    kind: str, digest: str, working: Path, content: str | None, seconds: float, uses: set[str]
+) -> dict[str, Any]:
+    paths = {path.relative_to(working).as_posix(): path for path in files_below(working)}
+    files = {name: file_sha256(path) for name, path in paths.items()}
+    return {
+        "kind": kind,
+        "digest": digest,
+        "content": content or digest_of(files),
+        "seconds": round(seconds, 3),
+        "files": files,
+        "sizes": {name: path.stat().st_size for name, path in paths.items()},
+        "uses": sorted(uses),
+    }
+
+
 def _read_marker(kind: str, digest: str, folder: Path) -> Artifact:
     marker = json.loads((folder / MARKER).read_text())
-    return Artifact(kind, digest, folder, marker["content"], marker["seconds"], marker["files"])
+    uses = marker.get("uses")
+    return Artifact(
+        kind,
+        digest,
+        folder,
+        marker["content"],
+        marker["seconds"],
+        marker["files"],
+        marker.get("sizes", {}),
+        None if uses is None else tuple(uses),
+    )
 
 
 @contextlib.contextmanager
-def _exclusive(lock: Path, what: str) -> Iterator[None]:
-    """Hold an advisory lock that dies with the process, so that a killed run blocks nobody."""
-    with contextlib.ExitStack() as stack:
-        while True:
-            file = stack.enter_context(lock.open("a+"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise AutomixerError(
-                    f"{what} is being written by process {file.read().strip() or '(unknown)'}: "
-                    "wait for that run or cancel it, then run again"
-                ) from None
-            # The previous holder deletes the file: a lock on a deleted file keeps nobody else out.
-            if lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-                break
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+def _recording_uses() -> Iterator[set[str]]:
+    """What is published inside counts as used by the artefact being written."""
+    uses: set[str] = set()
+    token = _uses.set(uses)
+    try:
+        yield uses
+    finally:
+        _uses.reset(token)

@@ -16,6 +16,7 @@ from typing import Any
 
 import dagster as dg
 
+from automixer_assets import __version__
 from automixer_assets import progress as progress_module
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import Artifact, Lake, Written, digest_of
@@ -30,9 +31,12 @@ from automixer_assets.lineage import (
     resolve_pin,
     upstream,
 )
+from automixer_assets.pages.pins import pins_table
 from automixer_assets.partitions import require_valid_key
 from automixer_assets.resources import Automixer
 from automixer_assets.settings import Settings
+from automixer_assets.settings_in_force import settings_in_force
+from automixer_assets.version import git_commit
 
 Metadata = dict[str, Any]
 UNCHECKED = object()
@@ -59,6 +63,22 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A check of a published artefact against earlier ones. It warns and stops nothing."""
+
+    name: str
+    description: str
+    run: Callable[["Scope", Artifact], CheckOutcome]
+
+    def outcome(self, scope: "Scope", artifact: Artifact) -> CheckOutcome:
+        """What it found; where what it compares with is gone, a warning that says so."""
+        try:
+            return self.run(scope, artifact)
+        except AutomixerError as error:
+            return CheckOutcome(False, str(error))
+
+
+@dataclass(frozen=True)
 class Build:
     """The work of one materialisation: what it read, and how to write and show the result."""
 
@@ -72,7 +92,10 @@ class Build:
 
 
 class Scope:
-    """What an asset function may use: settings, lake, its own partition, and pins of what it reads."""
+    """What an asset function may use: settings, lake, its own partition, and pins of what it reads.
+
+    `made_with` is the digest of the slice of the settings that it was built under, once it is.
+    """
 
     def __init__(
         self,
@@ -89,6 +112,7 @@ class Scope:
         self.settings: Settings = automixer.settings()
         self.lake: Lake = automixer.lake()
         self.pins: list[Pin] = []
+        self.made_with: str | None = None
 
     @property
     def name(self) -> str:
@@ -141,6 +165,7 @@ class Scope:
     ) -> Build:
         """The work to be done; its digest covers the pins, the given slice of settings and the code version."""
         require_consistent(self.instance, self.pins, self.name)
+        self.made_with = digest_of(settings)
         inputs = [[pin.asset, pin.partition, pin.data_version] for pin in self.pins]
         digest = digest_of({"asset": self.asset, "code": self.code, "settings": settings, "inputs": inputs})
         return Build(digest, settings, list(self.pins), write, show, resumable, after)
@@ -196,6 +221,7 @@ def lake_asset(
     partitions_def: dg.PartitionsDefinition | None = None,
     deps: Sequence[dg.AssetDep | str] = (),
     checks: Sequence[Check] = (),
+    comparisons: Sequence[Comparison] = (),
     pool: str | None = None,
 ) -> LakeAsset:
     """Define an asset from its plan. The plan's docstring opens with the one question that the asset's page answers."""
@@ -211,7 +237,8 @@ def lake_asset(
         partitions_def=partitions_def,
         deps=upstream,
         check_specs=[
-            dg.AssetCheckSpec(check.name, asset=key, description=check.description, blocking=True) for check in checks
+            dg.AssetCheckSpec(check.name, asset=key, description=check.description, blocking=isinstance(check, Check))
+            for check in (*checks, *comparisons)
         ],
         pool=pool,
     )
@@ -224,7 +251,8 @@ def lake_asset(
 
         try:
             scope = Scope(asset, code, partition, automixer, context.instance, context.log.info, observe)
-            return _materialize(scope, plan, checks)
+            with scope.lake.in_use():
+                return _materialize(scope, plan, checks, comparisons)
         except AutomixerError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
 
@@ -236,7 +264,9 @@ def lake_kind(asset: str) -> str:
     return asset.rsplit("/", maxsplit=1)[-1]
 
 
-def _materialize(scope: Scope, plan: Plan, checks: Sequence[Check]) -> dg.MaterializeResult:
+def _materialize(
+    scope: Scope, plan: Plan, checks: Sequence[Check], comparisons: Sequence[Comparison]
+) -> dg.MaterializeResult:
     started = time.monotonic()
     build = plan(scope)
     planned = time.monotonic()
@@ -245,6 +275,7 @@ def _materialize(scope: Scope, plan: Plan, checks: Sequence[Check]) -> dg.Materi
     if build.after is not None:
         build.after(artifact)
     outcomes = {check.name: check.run(artifact) for check in checks}
+    compared = {comparison.name: comparison.outcome(scope, artifact) for comparison in comparisons}
     shown = build.show(artifact)
     scope.log(
         f"{scope.name}: {'found in' if reused else 'written to'} {artifact.uri}, {artifact.seconds:.1f} s of work"
@@ -252,6 +283,7 @@ def _materialize(scope: Scope, plan: Plan, checks: Sequence[Check]) -> dg.Materi
     return dg.MaterializeResult(
         metadata={
             **shown,
+            "made from": pins_table(scope.instance, build.pins),
             "seconds": {"plan": round(planned - started, 3), "write": artifact.seconds, "reused": reused},
             "uri": artifact.uri,
             "folder": dg.MetadataValue.path(str(artifact.path)),
@@ -259,20 +291,27 @@ def _materialize(scope: Scope, plan: Plan, checks: Sequence[Check]) -> dg.Materi
             "pins": dg.MetadataValue.json(pins_json(build.pins)),
             "settings": dg.MetadataValue.json({"slice": build.settings}),
             "settings digest": digest_of(build.settings),
+            "settings in force": dg.MetadataValue.json(
+                settings_in_force(scope.asset, scope.partition_key, scope.settings)
+            ),
+            "program": dg.MetadataValue.json({"version": __version__, "git_commit": git_commit()}),
             "failed_checks": json.dumps([name for name, outcome in outcomes.items() if not outcome.passed]),
         },
         data_version=dg.DataVersion(artifact.content),
-        check_results=[_check_result(name, outcome) for name, outcome in outcomes.items()],
+        check_results=[
+            *(_check_result(name, outcome, dg.AssetCheckSeverity.ERROR) for name, outcome in outcomes.items()),
+            *(_check_result(name, outcome, dg.AssetCheckSeverity.WARN) for name, outcome in compared.items()),
+        ],
     )
 
 
-def _check_result(name: str, outcome: CheckOutcome) -> dg.AssetCheckResult:
+def _check_result(name: str, outcome: CheckOutcome, severity: dg.AssetCheckSeverity) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=outcome.passed,
         check_name=name,
         description=outcome.description,
         metadata=outcome.metadata,
-        severity=dg.AssetCheckSeverity.ERROR,
+        severity=severity,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from automixer_assets import __version__
+from automixer_assets.assets.drift import MIXTURE_DRIFT
 from automixer_assets.assets.leakage import exclusion_deps, pin_exclusions, pin_removed
 from automixer_assets.assets.recipes import joint_slice
 from automixer_assets.assets.scorer_inputs import selected_origins, selection_slice
@@ -38,6 +39,7 @@ from automixer_assets.pages.mixture import (
     show_grouped_shards,
     show_weight_manifest,
 )
+from automixer_assets.pages.pins import lineage_plot
 from automixer_assets.partitions import MIXTURES, multi_key
 from automixer_assets.settings import Mixture, Settings
 from automixer_assets.version import git_commit
@@ -124,6 +126,7 @@ def _weight_manifest_asset() -> LakeAsset:
             Check("shortfall_within_limit", "Caps leave no more of the budget than `limits` allow.", check_shortfall),
             Check("groups_are_large_enough", "Every group has what `limits` ask for.", check_group_sizes),
         ],
+        comparisons=[MIXTURE_DRIFT],
     )
 
 
@@ -172,7 +175,7 @@ def plan_grouped_shards(scope: Scope) -> Build:
         (out / "top_share.json").write_text(f"{mixture.top_share!r}\n")
 
     def show(artifact: Artifact) -> Metadata:
-        return show_grouped_shards(artifact, joint)
+        return {**show_grouped_shards(artifact, joint), **show_lineage(scope)}
 
     return scope.build(write, show, settings=grouping_slice(mixture, scope.settings))
 
@@ -222,4 +225,12 @@ def plan_weight_manifest(scope: Scope) -> Build:
         write_manifest(manifest, out / "manifest.json")
         return Written(content=manifest.digest)  # the file also says when and where it was made
 
-    return scope.build(write, show_weight_manifest, settings=[mixture.model_dump(), recipe.model_dump()])
+    def show(artifact: Artifact) -> Metadata:
+        return {**show_weight_manifest(artifact), **show_lineage(scope)}
+
+    return scope.build(write, show, settings=[mixture.model_dump(), recipe.model_dump()])
+
+
+def show_lineage(scope: Scope) -> Metadata:
+    """The picture of all that a mixture is made from; `automixer lineage` names every file."""
+    return {"lineage": lineage_plot(scope.instance, scope.name, scope.pins)}

@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
+from automixer_assets.assets.drift import SNAPSHOT_DRIFT
 from automixer_assets.assets.scorer_inputs import PinnedInputs, required_file, selection_slice
 from automixer_assets.assets.task_gradients import pin_cosines, read_cosines, task_gradient_assets
 from automixer_assets.benchmark.selection import select_checkpoints
@@ -74,6 +75,7 @@ def recipe_assets(settings: Settings) -> list[LakeAsset]:
                 "lexical_query",
             ],
             checks=[Check("one_row_per_document", "No document twice, joint utility finite.", check_joint)],
+            comparisons=[SNAPSHOT_DRIFT],
         ),
     ]
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from automixer_assets.corpus.shards import TokenShard
-from automixer_assets.influence.claims import claimed
 from automixer_assets.influence.memory import batch_tokens_on
 from automixer_assets.influence.query import KERNEL_VERSION, InfluenceQuery
 from automixer_assets.influence.score import OnProgress, PassOptions
 from automixer_assets.influence.shard import ScoreMarker, ShardScores, shard_digest, write_scores
+from automixer_assets.locks import claimed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

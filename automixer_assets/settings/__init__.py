@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from automixer_assets.errors import AutomixerError
 from automixer_assets.settings.base import KEY_PATTERN, Key, Section, distinct, known, lookup
 from automixer_assets.settings.corpus import Corpus, ReferenceSample, Tokenizer
+from automixer_assets.settings.drift import Drift
 from automixer_assets.settings.imported import CheckpointSource, ImportedProxy, StepName
 from automixer_assets.settings.mixture import (
     MIXTURE_PROFILES,
@@ -50,6 +51,7 @@ __all__ = [
     "CheckpointSource",
     "Corpus",
     "Curvature",
+    "Drift",
     "GroupCap",
     "ImportedProxy",
     "Key",
@@ -118,6 +120,7 @@ class Settings(Section):
     recipes: dict[Key, Recipe] = Field(min_length=1)
     mixtures: dict[Key, Mixture] = Field(min_length=1)
     targets: Targets | None = None
+    drift: Drift = Drift()
 
     @model_validator(mode="before")
     @classmethod

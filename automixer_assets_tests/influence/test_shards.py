@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 from automixer_assets.corpus.shards import TokenShard
 from automixer_assets.errors import AutomixerError
 from automixer_assets.influence import InfluenceQuery, PassOptions, fit_query, score_shard, score_shards, shards
-from automixer_assets.influence.claims import claimed
 from automixer_assets.influence.query import KERNEL_VERSION
+from automixer_assets.locks import claimed
 from automixer_assets_tests.influence import tiny
 
 OPTIONS = PassOptions(batch_tokens=40)
@@ -181,15 +181,17 @@ def test_a_claim_is_exclusive_and_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_lock_on_a_claim_that_its_holder_has_deleted_counts_for_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, plain = tmp_path / "a.parquet", fcntl.flock
+    path, claim, plain = tmp_path / "a.parquet", tmp_path / ".a.parquet.claim.tmp", fcntl.flock
+    late = iter([True])
 
-    def late(file: int, operation: int) -> None:
-        (tmp_path / ".a.parquet.claim.tmp").unlink()  # the holder finishes between our open and our lock
+    def lock(file: int, operation: int) -> None:
+        if next(late, False):
+            claim.unlink()  # the holder finishes between our open and our lock
         plain(file, operation)
 
-    monkeypatch.setattr("automixer_assets.influence.claims.fcntl.flock", late)
-    with claimed(path) as mine:
-        assert not mine
+    monkeypatch.setattr("automixer_assets.locks.fcntl.flock", lock)
+    with claimed(path) as mine, claimed(path) as yours:
+        assert (mine, yours) == (True, False), "ours must be a lock on the file that others see"
 
 
 def test_progress_counts_tokens_of_all_shards_whoever_scored_them(

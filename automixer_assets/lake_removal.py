@@ -1,0 +1,96 @@
+"""Taking artefacts out of the lake so that a kill at any moment loses nothing that was to stay.
+
+Each is renamed into a trash folder, which is emptied afterwards; a note under its name says when and why it went. What
+runs must hold `Lake.in_use`, so that an artefact is not taken from under a materialisation that is about to pin it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from automixer_assets.errors import AutomixerError
+from automixer_assets.files import files_below, sync_folder, write_atomically
+from automixer_assets.lake import Artifact, Lake
+from automixer_assets.locks import alone
+
+TRASH = ".trash"
+PARTIAL = ".partial-"
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """The working folder of a pass that was killed, or of one that runs."""
+
+    uri: str
+    path: Path
+    size: int
+
+
+def artifacts(lake: Lake) -> Iterator[Artifact]:
+    """Everything that is published, by kind and digest."""
+    for kind in _kinds(lake):
+        for folder in sorted(path for path in kind.iterdir() if path.is_dir() and not path.name.startswith(".")):
+            artifact = lake.find(kind.name, folder.name)
+            if artifact is not None:
+                yield artifact
+
+
+def unfinished(lake: Lake) -> list[Unfinished]:
+    """Working folders, by kind and digest."""
+    return [
+        Unfinished(f"{kind.name}/{folder.name.removeprefix(PARTIAL)}", folder, folder_size(folder))
+        for kind in _kinds(lake)
+        for folder in sorted(kind.glob(f"{PARTIAL}*"))
+    ]
+
+
+def artifact_size(artifact: Artifact) -> int:
+    """Bytes of its files, the marker apart."""
+    if artifact.sizes.keys() == artifact.files.keys():
+        return sum(artifact.sizes.values())
+    return sum(path.stat().st_size for path in map(artifact.path.joinpath, artifact.files) if path.exists())
+
+
+def folder_size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in files_below(folder))
+
+
+@contextlib.contextmanager
+def nothing_running(lake: Lake) -> Iterator[None]:
+    """Keep every materialisation waiting; raises AutomixerError where one is at work."""
+    with alone(lake.users) as mine:
+        if not mine:
+            raise AutomixerError("something is being materialised: wait until it ends, or cancel it, then run again")
+        yield
+
+
+def discard(lake: Lake, uri: str, folder: Path, why: str | None = None) -> None:
+    """Move a folder of the lake into the trash; `why` is left behind as a note, half a sentence long."""
+    if why is not None:
+        today = datetime.datetime.now(datetime.UTC).date().isoformat()
+        write_atomically(lake.tombstone(uri), f"was removed by `automixer gc` on {today}, {why}\n".encode())
+    trash = lake.root / TRASH
+    trash.mkdir(exist_ok=True)
+    target = trash / f"{folder.parent.name}-{folder.name}"
+    shutil.rmtree(target, ignore_errors=True)
+    folder.rename(target)
+    sync_folder(folder.parent)
+
+
+def empty_trash(lake: Lake) -> int:
+    """Delete what was discarded, by this process or by one that was killed; returns its bytes."""
+    trash = lake.root / TRASH
+    size = folder_size(trash)
+    shutil.rmtree(trash, ignore_errors=True)
+    return size
+
+
+def _kinds(lake: Lake) -> list[Path]:
+    if not lake.root.is_dir():
+        return []
+    return sorted(path for path in lake.root.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -1,0 +1,68 @@
+"""Is everything that a mixture was made from still there, and as it was? Every file that is not is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from automixer_assets.lake import Lake, file_sha256, folder_digest
+from automixer_assets.lineage_graph import Lineage, Node, Source, file_size
+
+Resolve = Callable[[str], Path]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is missing or changed. `name` says which materialisation needs it."""
+
+    name: str
+    path: str
+    problem: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.path} {self.problem} ({self.name})"
+
+
+def check_lineage(lineage: Lineage, lake: Lake, resolve: Resolve, *, digests: bool) -> list[Fault]:
+    """Compare the lake and the source files with what was recorded; `resolve` gives the place of a settings path.
+
+    Without `digests` a file of the lake counts as whole by name and size. Source files, which others may write, are
+    read in any case.
+    """
+    faults = [fault for node in lineage.nodes.values() for fault in _artifact_faults(node, lake, digests)]
+    seen: set[Source] = set()
+    for node in lineage.nodes.values():
+        for source in node.sources:
+            if source not in seen:
+                seen.add(source)
+                faults.extend(_source_faults(node.name, source, resolve(source.path)))
+    return faults
+
+
+def _artifact_faults(node: Node, lake: Lake, digests: bool) -> Iterator[Fault]:
+    if node.artifact is None:
+        note = lake.tombstone(node.event.uri)
+        said = note.read_text().strip() if note.exists() else "is missing or incomplete"
+        yield Fault(node.name, str(lake.root / node.event.uri), said)
+        return
+    if node.artifact.content != node.event.sha256:
+        yield Fault(node.name, str(node.artifact.path), "was replaced: its content is not what was pinned")
+    for name, sha256 in node.artifact.files.items():
+        path = node.artifact.path / name
+        if not path.exists():
+            yield Fault(node.name, str(path), "was deleted")
+        elif path.stat().st_size != file_size(node.artifact, name) or (digests and file_sha256(path) != sha256):
+            yield Fault(node.name, str(path), "was changed")
+
+
+def _source_faults(name: str, source: Source, path: Path) -> Iterator[Fault]:
+    if not path.exists():
+        yield Fault(name, str(path), "is gone since it was read")
+    elif _digest(source, path) != source.sha256:
+        yield Fault(name, str(path), "changed since it was read")
+
+
+def _digest(source: Source, path: Path) -> str:
+    return folder_digest(path) if source.kind == "folder" else file_sha256(path)
