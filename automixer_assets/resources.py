@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from automixer_assets.corpus.sources import SnapshotSources, open_sources
 from automixer_assets.errors import ConfigurationError
 from automixer_assets.lake import Lake
 from automixer_assets.settings import Settings
@@ -99,6 +100,11 @@ class Automixer(dg.ConfigurableResource):
 
     def lake(self) -> Lake:
         return Lake(state_folder() / "lake")
+
+    def sources(self) -> SnapshotSources:
+        """Where the crawl snapshots lie."""
+        corpus = self.settings().corpus
+        return open_sources(corpus.directory, self.resolve, corpus.storage_options)
 
     def resolve(self, path: str) -> Path:
         """A settings path: absolute, or relative to the state folder."""

@@ -15,14 +15,13 @@ app = typer.Typer(no_args_is_help=True, help="Tell the project which crawl snaps
 @app.command("add")
 def snapshot_add(keys: list[str], config: Config = None) -> None:
     """Register snapshots: folders below corpus.directory."""
-    from automixer_assets.corpus.inventory import source_files
     from automixer_assets.partitions import SNAPSHOTS, register, require_valid_key
 
     automixer = open_automixer(config, None)
-    folder = automixer.resolve(automixer.settings().corpus.directory)
+    sources = automixer.sources()
     for key in keys:
         require_valid_key(key)
-        source_files(folder / key)
+        sources.list_files(key)
     with open_instance() as instance:
         register(instance, SNAPSHOTS, keys)
     out.print(f"registered: {', '.join(keys)}")

@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from automixer_assets.errors import AutomixerError
+from automixer_assets.settings.automation import Alerts, Automation
 from automixer_assets.settings.base import KEY_PATTERN, Key, Section, distinct, known, lookup
-from automixer_assets.settings.corpus import Corpus, ReferenceSample, Tokenizer
+from automixer_assets.settings.corpus import Arrival, Corpus, ReferenceSample, Tokenizer
 from automixer_assets.settings.imported import CheckpointSource, ImportedProxy, StepName
 from automixer_assets.settings.mixture import (
     MIXTURE_PROFILES,
@@ -41,8 +42,11 @@ __all__ = [
     "KEY_PATTERN",
     "MIXTURE_PROFILES",
     "RECIPE_PROFILES",
+    "Alerts",
     "AnyProxy",
     "Architecture",
+    "Arrival",
+    "Automation",
     "ChanceFallback",
     "CheckpointSource",
     "Corpus",
@@ -97,6 +101,7 @@ class Settings(Section):
     recipes: dict[Key, Recipe] = Field(min_length=1)
     mixtures: dict[Key, Mixture] = Field(min_length=1)
     targets: Targets | None = None
+    automation: Automation = Automation()
 
     @model_validator(mode="before")
     @classmethod
