@@ -18,10 +18,10 @@ class Arrival(Section):
         description="`marker`: its folder holds `_SUCCESS`; `settled`: no file changed for `settled_minutes`",
     )
     settled_minutes: float = Field(default=60, ge=0)
-    score_at_most: int = Field(
+    at_most: int = Field(
         default=3,
         ge=0,
-        description="more snapshots than these, arrived and not scored, are left to be scored by hand: a new address "
+        description="more new snapshots than these at once are left to be registered, and scored, by hand: a new address "
         "may hold a hundred",
     )
 
