@@ -100,6 +100,7 @@ class Tick:
         arrived = [name for name in present if name not in registered and self._has_arrived(name, now)]
         self.arrived = self._not_too_many(arrived, "arrived at once", "register them (`automixer snapshot add`)")
         here = [name for name in registered if name in present]
+        self.memory.listings = {name: seen for name, seen in self.memory.listings.items() if name not in registered}
         self._ask_for_corpora([*here, *self.arrived])
         self._ask_for_scores(here)
 
@@ -132,9 +133,9 @@ class Tick:
         made = {name: latest_ids(self.instance, name) for name in wanted}
         for snapshot in snapshots:
             missing = [name for name in wanted if snapshot not in made[name]]
-            if not missing:
+            content = self._content(snapshot) if missing else None
+            if content is None:
                 continue
-            content = digest_of(fingerprint(self.sources.list_files(snapshot)))
             self.requests.append(
                 dg.RunRequest(
                     run_key=f"{snapshot} {content} {' '.join(missing)}",
@@ -144,6 +145,16 @@ class Tick:
                     tags={SNAPSHOT_TAG: snapshot},
                 )
             )
+
+    def _content(self, snapshot: str) -> str | None:
+        """Digest of the files as listed; None for a registered snapshot that is not whole at the moment."""
+        try:
+            if self.settings.corpus.arrival.complete == "marker":
+                require_marker(self.sources, snapshot)
+            return digest_of(fingerprint(self.sources.list_files(snapshot)))
+        except AutomixerError as error:
+            self._say(snapshot, f"not inventoried: {error}")
+            return None
 
     def _possible(self, asset: str) -> bool:
         if asset == "removed_documents":
@@ -197,18 +208,26 @@ class Tick:
         say(self.instance, snapshot, sentence)
 
 
+def require_marker(sources: SnapshotSources, snapshot: str) -> None:
+    """Raise AutomixerError for a snapshot that whoever writes it has not called complete."""
+    if not sources.has_marker(snapshot):
+        raise AutomixerError(
+            f"{sources.location(snapshot)} has no {MARKER} yet: create it when all files are there, or set "
+            "corpus.arrival.complete to settled"
+        )
+
+
 def is_complete(sources: SnapshotSources, snapshot: str, arrival: Arrival, memory: Memory, now: float) -> bool:
     """Whether a folder is a whole snapshot by now.
 
     Raises:
-        AutomixerError: it holds no Parquet file.
+        AutomixerError: it has no marker and needs one, or it holds no Parquet file.
     """
     if arrival.complete == "marker":
-        if not sources.has_marker(snapshot):
-            raise AutomixerError(f"{sources.location(snapshot)} has no {MARKER} yet")
-        sources.list_files(snapshot)
-        return True
+        require_marker(sources, snapshot)
     listing = digest_of(fingerprint(sources.list_files(snapshot)))
+    if arrival.complete == "marker":
+        return True
     before, since = memory.listings.get(snapshot, ("", now))
     memory.listings[snapshot] = (listing, since if before == listing else now)
     return before == listing and now - since >= arrival.settled_minutes * 60

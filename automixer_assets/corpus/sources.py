@@ -188,7 +188,8 @@ class RemoteSources:
                 content.unlink()  # damaged in the cache
             if not content.exists() and self._download(snapshot, name) != sha256:
                 raise AutomixerError(
-                    f"{self.location(snapshot)}/{name} changed since the inventory: materialise snapshot_inventory again"
+                    f"{self.location(snapshot)}/{name} changed since the inventory: "
+                    "materialise snapshot_inventory again"
                 )
         return self._linked(contents)
 

@@ -1,4 +1,4 @@
-"""Settings of what happens by itself: when known snapshots are looked at again, when mixtures are rebuilt, who is told."""
+"""Settings of what happens by itself: when snapshots are looked at, when mixtures are rebuilt, who is told."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Arrival(Section):
     at_most: int = Field(
         default=3,
         ge=0,
-        description="more new snapshots than these at once are left to be registered, and scored, by hand: a new address "
+        description="more new snapshots than these at once are left to be registered and scored by hand: a new address "
         "may hold a hundred",
     )
 

@@ -74,7 +74,7 @@ class Daemon:
             context = dg.build_schedule_context(instance=self.instance, resources={"automixer": Automixer()})
             result = definition(context)
             self.said = [str(result.skip_message)] if isinstance(result, dg.SkipReason) else []
-            requests = [] if isinstance(result, dg.SkipReason) else list(result)
+            requests = [each for each in result if isinstance(each, dg.RunRequest)] if isinstance(result, list) else []
             for request in requests:
                 self.run(str(definition.job_name), request)
         return requests

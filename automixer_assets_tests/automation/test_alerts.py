@@ -1,4 +1,4 @@
-"""A failed run tells those who are to be told, in the run's own words; what kills a process is explained; no secrets."""
+"""A failed run is told to whom the settings name, in its own words; what kills a process is explained; no secrets."""
 
 from __future__ import annotations
 
