@@ -30,6 +30,7 @@ from automixer_assets.lineage import (
     resolve_pin,
     upstream,
 )
+from automixer_assets.out_of_memory import MEMORY_REMEDY, first_line, is_out_of_memory
 from automixer_assets.partitions import require_valid_key
 from automixer_assets.resources import Automixer
 from automixer_assets.settings import Settings
@@ -242,6 +243,11 @@ def lake_asset(
             return _materialize(scope, plan, checks)
         except AutomixerError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
+        except Exception as error:
+            if is_out_of_memory(error):
+                said = f"{asset_name(asset, partition)} ran out of memory ({first_line(error)}): {MEMORY_REMEDY}"
+                raise dg.Failure(description=said, allow_retries=False) from error
+            raise
 
     return LakeAsset(asset, code, plan, definition, partitions_def, pool)
 

@@ -16,6 +16,8 @@ from automixer_assets.lake import Lake
 from automixer_assets.settings import Settings
 from automixer_assets.settings_file import load_document, load_settings, parse_settings
 
+POSTGRES_VARIABLE = "AUTOMIXER_POSTGRES_URL"
+"""Where it is set, Dagster keeps runs and events in that PostgreSQL database (docs/operations.md)."""
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -65,6 +67,8 @@ def _dagster_home() -> Path:
                 "not below AUTOMIXER_STATE; unset it to use the project's\n"
             )
         return Path(chosen)
+    if os.environ.get(POSTGRES_VARIABLE):
+        return PROJECT_ROOT / "deploy" / "postgres"
     for folder in (Path.cwd(), PROJECT_ROOT):
         if (folder / "dagster.yaml").exists():
             return folder

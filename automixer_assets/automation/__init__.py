@@ -2,7 +2,7 @@
 
 What belongs here: when something is asked for, and why not. What does not: how it is made (the assets), or whether it
 is current (`LakeAsset.is_current`, for the daemon as for the command line). Nothing here scores an old snapshot because
-a proxy, a recipe or a setting changed: that costs an accelerator, so it is offered (`stale_scores`) and left to a person.
+a proxy, a recipe or a setting changed: that costs an accelerator, so it is offered (`stale_scores`), not done.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import urllib.error
 import urllib.request
@@ -17,16 +16,12 @@ import dagster as dg
 
 from automixer_assets.corpus.sources import without_credentials
 from automixer_assets.errors import AutomixerError
+from automixer_assets.out_of_memory import KILLED, MEMORY_REMEDY
 from automixer_assets.resources import Automixer
 from automixer_assets.settings import Alerts
 
 FAILURE_SENSOR = "failed_runs"
-KILLED = re.compile(r"exit code -9\b|SIGKILL|signal 9\b")
-OUT_OF_MEMORY = (
-    "the run's process was killed (exit code -9), most likely for want of memory: lower concurrency.runs."
-    "max_concurrent_runs in dagster.yaml, corpus.documents_per_shard or the proxy's micro_batch_size, or give it more "
-    "memory; then run again, finished shards are kept"
-)
+OUT_OF_MEMORY = f"the run's process was killed (exit code -9), most likely for want of memory: {MEMORY_REMEDY}"
 
 
 def failure_sensor() -> dg.SensorDefinition:

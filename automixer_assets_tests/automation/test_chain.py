@@ -105,5 +105,5 @@ def test_a_new_proxy_run_offers_its_scoring_and_starts_none(world: World, daemon
     assert observed(world, "demo/checkpoint_influence")[0] == offer
     drop_snapshot(world)
     ran = daemon.settle()
-    assert [name for name in ran if "influence" in name] == [], "queries of the new checkpoints are not fitted"
-    assert f"{NEW_SNAPSHOT} is not scored by demo: its query at" in daemon.said[0]
+    assert [name for name in ran if "influence" in name] == [f"joint_influence[uniform|{NEW_SNAPSHOT}]"]
+    assert f"{NEW_SNAPSHOT} is not scored by demo: its query at" in daemon.said[0], "no query is fitted by surprise"
