@@ -1,4 +1,4 @@
-"""What exists: the assets, the resource they share, and how runs execute."""
+"""What exists: the assets, the resource they share, how runs execute, and what happens by itself."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from automixer_assets.assets import all_assets
+from automixer_assets.automation import automation
 from automixer_assets.resources import Automixer, config_path
 from automixer_assets.settings import Settings
 from automixer_assets.settings_file import load_settings
@@ -15,10 +16,12 @@ from automixer_assets.settings_file import load_settings
 def build_defs(settings: Settings | None = None, **resource_overrides: Any) -> dg.Definitions:
     """The code location; tests replace a resource by name instead of patching."""
     settings = settings or load_settings(config_path())
+    assets = all_assets(settings)
     return dg.Definitions(
-        assets=[item.definition for item in all_assets(settings)],
+        assets=[item.definition for item in assets],
         resources={"automixer": Automixer(), **resource_overrides},
         executor=dg.in_process_executor,  # every run is a process of its own already; a process per step pays imports
+        **automation(settings, assets),
     )
 
 

@@ -31,6 +31,7 @@ from automixer_assets.lineage import (
     resolve_pin,
     upstream,
 )
+from automixer_assets.out_of_memory import MEMORY_REMEDY, first_line, is_out_of_memory
 from automixer_assets.pages.pins import pins_table
 from automixer_assets.partitions import require_valid_key
 from automixer_assets.resources import Automixer
@@ -40,6 +41,9 @@ from automixer_assets.version import git_commit
 
 Metadata = dict[str, Any]
 UNCHECKED = object()
+RETRY = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL)
+"""For what holds an accelerator: a lost device or a broken driver may pass, and finished shards are not done again.
+What a user must mend is never tried again (`allow_retries=False` below)."""
 Log = Callable[[str], None]
 Observe = Callable[[Metadata], None]
 
@@ -186,6 +190,7 @@ class LakeAsset:
     plan: Plan
     definition: dg.AssetsDefinition
     partitions_def: dg.PartitionsDefinition | None
+    pool: str | None = None
 
     @property
     def kind(self) -> str:
@@ -200,15 +205,23 @@ class LakeAsset:
         found: Materialized | None = latest(instance, self.asset, partition)
         if found is None or found.failed_checks:
             return False
-        scope = Scope(self.asset, self.code, partition, automixer, instance, lambda line: None)
-        try:
-            build = self.plan(scope)
-        except AutomixerError:
+        build = planned(self.asset, self.code, self.plan, partition, automixer, instance)
+        if isinstance(build, AutomixerError):
             return False  # an input is missing: running the asset will say which
-        artifact = scope.lake.find(self.kind, build.digest)
+        artifact = automixer.lake().find(self.kind, build.digest)
         if artifact is None or artifact.uri != found.pin.uri:
             return False
         return ancestry(instance, upstream(instance, found.pin)) == ancestry(instance, build.pins)
+
+
+def planned(
+    asset: str, code: str, plan: Plan, partition: str | None, automixer: Automixer, instance: dg.DagsterInstance
+) -> Build | AutomixerError:
+    """What would be made now, or the reason why it cannot be."""
+    try:
+        return plan(Scope(asset, code, partition, automixer, instance, lambda line: None))
+    except AutomixerError as error:
+        return error
 
 
 def lake_asset(
@@ -223,6 +236,7 @@ def lake_asset(
     checks: Sequence[Check] = (),
     comparisons: Sequence[Comparison] = (),
     pool: str | None = None,
+    automation_condition: dg.AutomationCondition | None = None,
 ) -> LakeAsset:
     """Define an asset from its plan. The plan's docstring opens with the one question that the asset's page answers."""
     key = dg.AssetKey.from_user_string(asset)
@@ -241,6 +255,8 @@ def lake_asset(
             for check in (*checks, *comparisons)
         ],
         pool=pool,
+        retry_policy=None if pool is None else RETRY,
+        automation_condition=automation_condition,
     )
     def definition(context: dg.AssetExecutionContext, automixer: Automixer) -> dg.MaterializeResult:
         partition = context.partition_key if context.has_partition_key else None
@@ -255,8 +271,13 @@ def lake_asset(
                 return _materialize(scope, plan, checks, comparisons)
         except AutomixerError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
+        except Exception as error:
+            if is_out_of_memory(error):
+                said = f"{asset_name(asset, partition)} ran out of memory ({first_line(error)}): {MEMORY_REMEDY}"
+                raise dg.Failure(description=said, allow_retries=False) from error
+            raise
 
-    return LakeAsset(asset, code, plan, definition, partitions_def)
+    return LakeAsset(asset, code, plan, definition, partitions_def, pool)
 
 
 def lake_kind(asset: str) -> str:

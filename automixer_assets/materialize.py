@@ -21,7 +21,7 @@ from automixer_assets.lake_asset import LakeAsset, by_name
 from automixer_assets.lineage import asset_name
 from automixer_assets.partitions import register_settings_keys
 from automixer_assets.resources import Automixer
-from automixer_assets.run_processes import PROCESS_TAG, process_name, report_dead_runs
+from automixer_assets.run_processes import PROCESS_TAG, process_name, report_dead_runs, waiting_for
 
 Report = Callable[[str], None]
 
@@ -144,12 +144,14 @@ class Materializer:
         if not force and step.asset.is_current(step.partition, self.automixer, self.instance):
             return Outcome(step.name, ran=False, seconds=time.monotonic() - started)
         self.report(step.name)
+        if reason := waiting_for(self.instance, step.asset.pool):
+            self.report(f"{step.name}: {reason}")
         result = self._job.execute_in_process(
             asset_selection=[dg.AssetKey.from_user_string(step.asset.asset)],
             partition_key=step.partition,
             instance=self.instance,
             raise_on_error=False,
-            tags={PROCESS_TAG: process_name()},
+            tags={PROCESS_TAG: process_name(), "dagster/max_retries": "0"},  # the daemon cannot start it again
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
         if not result.success:

@@ -10,11 +10,14 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from automixer_assets.corpus.sources import SnapshotSources, open_sources
 from automixer_assets.errors import ConfigurationError
 from automixer_assets.lake import Lake
 from automixer_assets.settings import Settings
 from automixer_assets.settings_file import load_document, load_settings, parse_settings
 
+POSTGRES_VARIABLE = "AUTOMIXER_POSTGRES_URL"
+"""Where it is set, Dagster keeps runs and events in that PostgreSQL database (docs/operations.md)."""
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -64,6 +67,8 @@ def _dagster_home() -> Path:
                 "not below AUTOMIXER_STATE; unset it to use the project's\n"
             )
         return Path(chosen)
+    if os.environ.get(POSTGRES_VARIABLE):
+        return PROJECT_ROOT / "deploy" / "postgres"
     for folder in (Path.cwd(), PROJECT_ROOT):
         if (folder / "dagster.yaml").exists():
             return folder
@@ -99,6 +104,11 @@ class Automixer(dg.ConfigurableResource):
 
     def lake(self) -> Lake:
         return Lake(state_folder() / "lake")
+
+    def sources(self) -> SnapshotSources:
+        """Where the crawl snapshots lie."""
+        corpus = self.settings().corpus
+        return open_sources(corpus.directory, self.resolve, corpus.storage_options)
 
     def resolve(self, path: str) -> Path:
         """A settings path: absolute, or relative to the state folder."""

@@ -23,6 +23,22 @@ def report_dead_runs(instance: dg.DagsterInstance) -> None:
         name = run.tags.get(PROCESS_TAG)
         if name is not None and not _alive(name):
             instance.report_run_failed(run, "the process of this run was killed; finished parts are kept")
+            # Nobody else would: without a daemon, the next run would wait for the accelerator for ever.
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def waiting_for(instance: dg.DagsterInstance, pool: str | None) -> str | None:
+    """Why a step that needs a slot of `pool` would wait now, or None."""
+    if pool is None:
+        return None
+    storage = instance.event_log_storage
+    if pool not in storage.get_concurrency_keys():
+        return None
+    slots = storage.get_concurrency_info(pool)
+    if slots.active_slot_count < slots.slot_count:
+        return None
+    holders = ", ".join(sorted(run_id[:8] for run_id in slots.active_run_ids))
+    return f"waiting for the {pool}, held by run {holders}: let it end, or cancel it in the UI"
 
 
 def _alive(name: str) -> bool:

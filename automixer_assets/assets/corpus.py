@@ -13,12 +13,12 @@ from automixer_assets.code_versions import package_version, source_version
 from automixer_assets.corpus.inventory import (
     INVENTORY_VERSION,
     read_texts,
-    source_files,
     take_inventory,
     verify_sources,
 )
 from automixer_assets.corpus.reference import write_reference_sample
 from automixer_assets.corpus.shards import open_tokenized
+from automixer_assets.corpus.sources import fingerprint, require_unchanged
 from automixer_assets.corpus.tokenize import TOKENIZE_VERSION, tokenize_snapshot
 from automixer_assets.lake import folder_digest
 from automixer_assets.lake_asset import Build, Check, LakeAsset, Scope, lake_asset
@@ -95,21 +95,22 @@ def plan_snapshot_inventory(scope: Scope) -> Build:
 
     One row per document with its carried source columns, and a quarantine table of bad rows with reasons.
     """
-    folder = snapshot_folder(scope, scope.key)
-    files = source_files(folder)
+    sources = scope.automixer.sources()
+    files = sources.list_files(scope.key)
 
     def write(out: Path) -> None:
-        with scope.progress(sum(_rows(file.path) for file in files), "rows") as progress:
+        folder = sources.fetch(scope.key, files)
+        with scope.progress(sum(_rows(folder / file.name) for file in files), "rows") as progress:
             take_inventory(
                 folder,
                 out,
                 documents_per_shard=scope.settings.corpus.documents_per_shard,
                 on_progress=progress.advance,
             )
+        require_unchanged(sources, scope.key, files)
 
-    fingerprint = [[file.name, file.size, file.mtime_ns] for file in files]
     return scope.build(
-        write, show_snapshot_inventory, settings=[scope.settings.corpus.documents_per_shard, fingerprint]
+        write, show_snapshot_inventory, settings=[scope.settings.corpus.documents_per_shard, fingerprint(files)]
     )
 
 
@@ -124,15 +125,13 @@ def plan_tokenizer(scope: Scope) -> Build:
         return scope.build(lambda out: _copy_tokenizer(source, out), show_tokenizer, settings=folder_digest(source))
     if chosen.proxy is not None:
         return _plan_imported_tokenizer(scope, chosen.proxy)
-    inventories = [
-        (scope.pin("snapshot_inventory", snapshot).path, snapshot_folder(scope, snapshot))
-        for snapshot in chosen.snapshots
-    ]
+    inventories = [(scope.pin("snapshot_inventory", snapshot).path, snapshot) for snapshot in chosen.snapshots]
 
     def write(out: Path) -> None:
         from automixer_assets.proxy.tokenizer import train_tokenizer
 
-        train_tokenizer(_first_texts(inventories, chosen.max_documents), chosen.vocab_size, out)
+        read = [(inventory, restored_sources(scope, snapshot, inventory)) for inventory, snapshot in inventories]
+        train_tokenizer(_first_texts(read, chosen.max_documents), chosen.vocab_size, out)
 
     return scope.build(write, show_tokenizer, settings=chosen.model_dump(exclude={"proxy"}))
 
@@ -166,9 +165,9 @@ def plan_tokenized_corpus(scope: Scope) -> Build:
     Token shards, memory-mappable, row-aligned with the inventory's documents.
     """
     inventory, tokenizer = scope.pin("snapshot_inventory", scope.key), scope.pin("tokenizer")
-    folder = snapshot_folder(scope, scope.key)
 
     def write(out: Path) -> None:
+        folder = restored_sources(scope, scope.key, inventory.path)
         documents = pl.scan_parquet(inventory.path / "documents" / "*.parquet").select(pl.len()).collect().item()
         with scope.progress(documents, "documents") as progress:
             tokenize_snapshot(
@@ -234,9 +233,9 @@ def _fixed_snapshots(asset: str, snapshots: Sequence[str]) -> list[dg.AssetDep]:
     return [dg.AssetDep(asset, partition_mapping=dg.SpecificPartitionsPartitionMapping(list(snapshots)))]
 
 
-def snapshot_folder(scope: Scope, snapshot: str) -> Path:
-    """Where the source files of a snapshot lie."""
-    return scope.automixer.resolve(scope.settings.corpus.directory) / snapshot
+def restored_sources(scope: Scope, snapshot: str, inventory: Path) -> Path:
+    """A local folder with the source files of an inventoried snapshot."""
+    return scope.automixer.sources().restore(snapshot, pl.read_parquet(inventory / "files.parquet"))
 
 
 def _rows(path: Path) -> int:

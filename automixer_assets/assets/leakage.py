@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from automixer_assets.assets.corpus import snapshot_folder, tasks_slice
+from automixer_assets.assets.corpus import restored_sources, tasks_slice
 from automixer_assets.code_versions import package_version, source_version
 from automixer_assets.corpus.leakage import LEAKAGE_VERSION, write_leakage
 from automixer_assets.corpus.removal import read_removal_list, require_removal_list, write_removed
@@ -93,7 +93,7 @@ def plan_leakage(scope: Scope) -> Build:
         with scope.progress(documents, "documents") as progress:
             write_leakage(
                 inventory.path,
-                snapshot_folder(scope, scope.key),
+                restored_sources(scope, scope.key, inventory.path),
                 pl.read_parquet(items.path / "scored_items.parquet"),
                 out,
                 on_progress=progress.advance,

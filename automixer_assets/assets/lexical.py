@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from automixer_assets.assets.corpus import snapshot_folder
+from automixer_assets.assets.corpus import restored_sources
 from automixer_assets.corpus.inventory import text_batches, verify_sources
 from automixer_assets.corpus.lexical import LEXICAL_VERSION, LexicalQuery, fit_lexical, score_texts
 from automixer_assets.corpus.reference import read_reference_sample
@@ -71,9 +71,9 @@ def plan_lexical_scores(scope: Scope) -> Build:
     One row per document: n-gram importance weights and BM25 per task; no model is run.
     """
     inventory, query = scope.pin("snapshot_inventory", scope.key), scope.pin("lexical_query")
-    folder = snapshot_folder(scope, scope.key)
 
     def write(out: Path) -> None:
+        folder = restored_sources(scope, scope.key, inventory.path)
         verify_sources(folder, pl.read_parquet(inventory.path / "files.parquet"))
         words = LexicalQuery.load(query.path)
         shards = sorted((inventory.path / "documents").glob("shard-*.parquet"))

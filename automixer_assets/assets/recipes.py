@@ -11,6 +11,7 @@ import polars as pl
 from automixer_assets.assets.drift import SNAPSHOT_DRIFT
 from automixer_assets.assets.scorer_inputs import PinnedInputs, required_file, selection_slice
 from automixer_assets.assets.task_gradients import pin_cosines, read_cosines, task_gradient_assets
+from automixer_assets.automation.conditions import when_inputs_change
 from automixer_assets.benchmark.selection import select_checkpoints
 from automixer_assets.checkpoint_keys import sync_checkpoint_keys
 from automixer_assets.checks import check_alphas, check_joint
@@ -18,14 +19,14 @@ from automixer_assets.code_versions import source_version, sql_version
 from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import Artifact, file_sha256
-from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Scope, lake_asset
+from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Scope, lake_asset, planned
 from automixer_assets.mixture.normalisation import write_normalisation
 from automixer_assets.pages.mixture import (
     show_joint_influence,
     show_selected_checkpoints,
 )
 from automixer_assets.partitions import RECIPE_BY_SNAPSHOT, RECIPES
-from automixer_assets.resources import state_folder
+from automixer_assets.resources import Automixer, state_folder
 from automixer_assets.scorers import write_scored_shard
 from automixer_assets.settings import Recipe, Settings
 
@@ -64,7 +65,7 @@ def recipe_assets(settings: Settings) -> list[LakeAsset]:
             asset="joint_influence",
             group=GROUP,
             kinds={"duckdb", "parquet"},
-            code=sql_version(*JOINT_SQL) + source_version(*JOINT_MODULES),
+            code=_joint_code(),
             plan=plan_joint_influence,
             partitions_def=RECIPE_BY_SNAPSHOT,
             deps=[
@@ -76,8 +77,20 @@ def recipe_assets(settings: Settings) -> list[LakeAsset]:
             ],
             checks=[Check("one_row_per_document", "No document twice, joint utility finite.", check_joint)],
             comparisons=[SNAPSHOT_DRIFT],
+            automation_condition=when_inputs_change(_can_blend),
         ),
     ]
+
+
+def _joint_code() -> str:
+    return sql_version(*JOINT_SQL) + source_version(*JOINT_MODULES)
+
+
+def _can_blend(instance: dg.DagsterInstance, partition: str) -> bool:
+    """Whether joint influence could be made now, for its automation condition."""
+    automixer = Automixer().frozen()
+    build = planned("joint_influence", _joint_code(), plan_joint_influence, partition, automixer, instance)
+    return isinstance(build, Build)
 
 
 def _influence_deps(proxies: list[str]) -> list[dg.AssetDep]:

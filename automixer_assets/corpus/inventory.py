@@ -110,7 +110,7 @@ def source_files(snapshot_folder: Path) -> list[SourceFile]:
             "or withdraw it (`automixer snapshot remove`)"
         )
     paths = sorted(path for path in snapshot_folder.rglob("*.parquet") if path.is_file())
-    paths = [path for path in paths if not _is_hidden(path.relative_to(snapshot_folder))]
+    paths = [path for path in paths if not is_hidden(path.relative_to(snapshot_folder))]
     if not paths:
         raise AutomixerError(
             f"snapshot {snapshot_folder} holds no *.parquet file: put its files there, "
@@ -232,7 +232,7 @@ def _open(file: SourceFile) -> pq.ParquetFile:
     return parquet
 
 
-def _is_hidden(path: Path) -> bool:
+def is_hidden(path: Path) -> bool:
     """Spark and others keep unfinished files below names such as `_temporary`."""
     return any(part.startswith((".", "_")) for part in path.parts)
 

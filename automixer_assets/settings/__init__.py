@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from automixer_assets.errors import AutomixerError
+from automixer_assets.settings.automation import Alerts, Automation
 from automixer_assets.settings.base import KEY_PATTERN, Key, Section, distinct, known, lookup
-from automixer_assets.settings.corpus import Corpus, ReferenceSample, Tokenizer
+from automixer_assets.settings.corpus import Arrival, Corpus, ReferenceSample, Tokenizer
 from automixer_assets.settings.drift import Drift
 from automixer_assets.settings.imported import CheckpointSource, ImportedProxy, StepName
 from automixer_assets.settings.mixture import (
@@ -45,8 +46,11 @@ __all__ = [
     "KEY_PATTERN",
     "MIXTURE_PROFILES",
     "RECIPE_PROFILES",
+    "Alerts",
     "AnyProxy",
     "Architecture",
+    "Arrival",
+    "Automation",
     "ChanceFallback",
     "CheckpointSource",
     "Corpus",
@@ -121,6 +125,7 @@ class Settings(Section):
     mixtures: dict[Key, Mixture] = Field(min_length=1)
     targets: Targets | None = None
     drift: Drift = Drift()
+    automation: Automation = Automation()
 
     @model_validator(mode="before")
     @classmethod

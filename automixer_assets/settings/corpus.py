@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from automixer_assets.settings.base import Key, Section
 
 
+class Arrival(Section):
+    """Which folders the snapshot sensor takes for snapshots, and when it takes one for complete."""
+
+    names: list[str] = Field(default=["*"], min_length=1, description="shell patterns, e.g. `CC-MAIN-2026-*`")
+    complete: Literal["marker", "settled"] = Field(
+        default="marker",
+        description="`marker`: its folder holds `_SUCCESS`; `settled`: no file changed for `settled_minutes`",
+    )
+    settled_minutes: float = Field(default=60, ge=0)
+    at_most: int = Field(
+        default=3,
+        ge=0,
+        description="more new snapshots than these at once are left to be registered and scored by hand: a new address "
+        "may hold a hundred",
+    )
+
+
 class Corpus(Section):
-    """Where crawl snapshots lie: `directory/<snapshot>/*.parquet` in FineWeb's columns."""
+    """Where crawl snapshots lie: `directory/<snapshot>/*.parquet` in FineWeb's columns.
+
+    `directory` is a path or a URL that fsspec reads: `s3://bucket/crawl`, `hf://datasets/HuggingFaceFW/fineweb-edu/data`.
+    Credentials come from the environment; `storage_options` are for what is no secret, such as an endpoint's address.
+    """
 
     directory: str = "snapshots"
+    storage_options: dict[str, Any] = Field(default_factory=dict)
+    arrival: Arrival = Arrival()
     documents_per_shard: int = Field(default=50_000, gt=0)
     removal_list: str | None = Field(
         default=None,

@@ -1,0 +1,109 @@
+"""Which scores are missing or stale, and what it would cost to make them: an offer, never an order."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import dagster as dg
+
+from automixer_assets.lake_asset import LakeAsset, by_name
+from automixer_assets.lineage import latest
+from automixer_assets.partitions import checkpoints_of, multi_key
+from automixer_assets.resources import Automixer
+
+RATE_SAMPLE = 20
+"""Past scorings whose speed is looked at."""
+
+
+@dataclass(frozen=True)
+class StaleScores:
+    """What is not current of one proxy's scores. `seconds` is None where nothing was scored yet to measure speed by."""
+
+    proxy: str
+    stale: list[str]
+    missing: list[str]
+    current: int
+    tokens: int
+    not_tokenized: list[str]
+    seconds: float | None
+
+    @property
+    def cells(self) -> list[str]:
+        return [*self.stale, *self.missing]
+
+    @property
+    def sentence(self) -> str:
+        """What to know before asking for the scores."""
+        if not self.cells:
+            return f"all {self.current} scores of {self.proxy} are current"
+        time = "unknown, as nothing was scored yet" if self.seconds is None else f"about {_duration(self.seconds)}"
+        unknown = f" and {', '.join(self.not_tokenized)}, not tokenised yet" if self.not_tokenized else ""
+        return (
+            f"{len(self.stale)} scores of {self.proxy} are stale and {len(self.missing)} missing, {self.current} are "
+            f"current; to make them reads {self.tokens:,} tokens{unknown} (time: {time})"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def find_stale_scores(
+    instance: dg.DagsterInstance, automixer: Automixer, assets: Sequence[LakeAsset]
+) -> Iterator[StaleScores]:
+    """One finding per proxy, over its selected checkpoints and the registered snapshots."""
+    snapshots = sorted(instance.get_dynamic_partitions("snapshot"))
+    tokens = {snapshot: _tokens(instance, snapshot) for snapshot in snapshots}
+    items = by_name(assets)
+    for proxy in automixer.settings().proxies:
+        query, scores = items[f"{proxy}/influence_query"], items[f"{proxy}/checkpoint_influence"]
+        stale: list[str] = []
+        missing: list[str] = []
+        n_tokens = current = 0
+        for checkpoint in sorted(instance.get_dynamic_partitions(str(checkpoints_of(proxy).name))):
+            fitted = query.is_current(checkpoint, automixer, instance)
+            for snapshot in snapshots:
+                cell = multi_key(checkpoint=checkpoint, snapshot=snapshot)
+                if fitted and scores.is_current(cell, automixer, instance):
+                    current += 1
+                    continue
+                (missing if latest(instance, scores.asset, cell) is None else stale).append(cell)
+                n_tokens += tokens[snapshot] or 0
+        unknown = [snapshot for snapshot in snapshots if tokens[snapshot] is None]
+        rate = _tokens_per_second(instance, scores)
+        seconds = None if rate is None else n_tokens / rate
+        yield StaleScores(proxy, stale, missing, current, n_tokens, unknown if stale or missing else [], seconds)
+
+
+def _tokens(instance: dg.DagsterInstance, snapshot: str) -> int | None:
+    return _number(
+        instance, dg.AssetRecordsFilter(dg.AssetKey("tokenized_corpus"), asset_partitions=[snapshot]), "tokens"
+    )
+
+
+def _number(instance: dg.DagsterInstance, wanted: dg.AssetRecordsFilter, name: str) -> int | None:
+    for record in instance.fetch_materializations(wanted, limit=1).records:
+        materialization = record.asset_materialization
+        if materialization is not None and name in materialization.metadata:
+            return int(str(materialization.metadata[name].value))
+    return None
+
+
+def _tokens_per_second(instance: dg.DagsterInstance, scores: LakeAsset) -> float | None:
+    """Median over the proxy's newest scorings."""
+    wanted = dg.AssetRecordsFilter(dg.AssetKey.from_user_string(scores.asset))
+    found = [
+        float(str(record.asset_materialization.metadata["tokens per second"].value))
+        for record in instance.fetch_materializations(wanted, limit=RATE_SAMPLE).records
+        if record.asset_materialization and "tokens per second" in record.asset_materialization.metadata
+    ]
+    return statistics.median(found) if found and statistics.median(found) > 0 else None
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
