@@ -14,8 +14,12 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import Artifact
 from automixer_assets.lake_asset import CheckOutcome
 from automixer_assets.metadata import number
+from automixer_assets.mixture.item_uncertainty import DENSITIES
 from automixer_assets.mixture.manifest import load_manifest, validate_manifest_json
 from automixer_assets.proxy.imported import USABLE
+
+ADDING_UP = 1e-2
+"""Between two passes in single or half precision; other items, documents or weights give gaps near 1."""
 
 
 def check_unique_documents(artifact: Artifact) -> CheckOutcome:
@@ -103,6 +107,14 @@ def check_kept(artifact: Artifact) -> CheckOutcome:
         if row["n_documents"] != math.ceil(share * row["n_candidates"])
     ]
     return CheckOutcome(not wrong, "; ".join(wrong) or f"every group keeps ceil({share} x candidates)")
+
+
+def check_contributions(artifact: Artifact) -> CheckOutcome:
+    """Two passes over different texts must agree: documents against tasks, and items against documents."""
+    table = pl.read_parquet(artifact.path / DENSITIES)
+    gaps = (table["carried_utility"] - table["scored_utility"]).abs() / table["magnitude"]
+    worst = number(gaps.fill_nan(math.inf).max())
+    return CheckOutcome(worst <= ADDING_UP, f"largest gap {worst:.1e} of what an item carries, allowed {ADDING_UP:.0e}")
 
 
 def check_schema(artifact: Artifact) -> CheckOutcome:

@@ -8,6 +8,7 @@ from automixer_assets.assets import (
     evaluation,
     imported,
     influence,
+    item_contributions,
     leakage,
     mixture,
     progress_ratios,
@@ -38,6 +39,7 @@ def all_assets(settings: Settings) -> list[LakeAsset]:
         progress_ratios.progress_ratio_asset(settings),
         *recipes.recipe_assets(settings),
         *mixture.mixture_assets(),
+        item_contributions.item_contributions_asset(settings),
         *characteristics.characteristics_assets(),
         *evaluation.evaluation_assets(),
     ]

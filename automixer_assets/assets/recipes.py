@@ -183,7 +183,7 @@ def _scorer(scope: Scope, name: str, recipe: Recipe, snapshot: str) -> Scorer:
     selected = scope.pin("selected_checkpoints", name, settings=selection_slice(recipe))
     tasks = pl.read_parquet(selected.path / "assignments.parquet")["task"].to_list()  # groups are expanded there
     origins = selected_origins(selected)
-    columns = {origin.name: _columns(origin, recipe, tasks) for origin in origins}
+    columns = {origin.name: score_columns(origin, recipe, tasks) for origin in origins}
     folders: dict[str, dict[str, Path]] = {}
     constants: dict[str, Normalisation] = {}
     for origin in origins:
@@ -197,10 +197,14 @@ def _scorer(scope: Scope, name: str, recipe: Recipe, snapshot: str) -> Scorer:
     return InfluenceScorer(tuple(origins), folders, columns, constants or None)
 
 
-def _columns(origin: GroupOrigin, recipe: Recipe, tasks: list[str]) -> list[str]:
-    """Score columns of a group: its own tasks under `assigned`; all of them otherwise, or where it has none."""
-    own = list(origin.tasks) if recipe.group_tasks == "assigned" and origin.tasks else tasks
-    return [influence_column(recipe.curvature, recipe.query, task) for task in own]
+def judged_tasks(origin: GroupOrigin, recipe: Recipe, tasks: list[str]) -> list[str]:
+    """Tasks whose scores make a group's utility: its own under `assigned`; all of them otherwise, or where it has none."""
+    return list(origin.tasks) if recipe.group_tasks == "assigned" and origin.tasks else tasks
+
+
+def score_columns(origin: GroupOrigin, recipe: Recipe, tasks: list[str]) -> list[str]:
+    """Their columns in checkpoint_influence."""
+    return [influence_column(recipe.curvature, recipe.query, task) for task in judged_tasks(origin, recipe, tasks)]
 
 
 def selected_origins(selected: Artifact) -> list[GroupOrigin]:

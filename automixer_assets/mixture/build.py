@@ -14,6 +14,7 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.mixers import GroupWeights, Mixer, mixer_of
 from automixer_assets.mixture.budget import Allocation, allocate
 from automixer_assets.mixture.groups import GroupOrigin, GroupSummary, Selection, list_selections, read_group_summaries
+from automixer_assets.mixture.item_uncertainty import ItemContributions, density_shifts
 from automixer_assets.mixture.manifest import (
     SCHEMA_VERSION,
     CreatedBy,
@@ -24,7 +25,7 @@ from automixer_assets.mixture.manifest import (
     Pin,
     manifest_digest,
 )
-from automixer_assets.mixture.uncertainty import bucket_sums, weight_intervals
+from automixer_assets.mixture.uncertainty import REPLICATES, bucket_sums, weight_intervals
 from automixer_assets.mixture.weights import GroupTable, group_tables, weight_contrast
 from automixer_assets.settings import Mixture, Recipe, profile_differences
 
@@ -44,6 +45,7 @@ def build_manifest(
     pins: Sequence[Pin],
     created_by: CreatedBy,
     mixer: Mixer | None = None,
+    contributions: ItemContributions | None = None,
 ) -> Manifest:
     """Manifest of a grouped_shards folder.
 
@@ -53,13 +55,14 @@ def build_manifest(
         grouped: the grouped_shards folder, below `lake_root`: shard uris are relative to it.
         pins: the upstream artefacts that were read.
         mixer: the weight rule; by default the one that the mixture's settings name.
+        contributions: what each validation item carries; without them intervals count documents alone.
     """
     selections = list_selections(grouped)
     tables = group_tables(grouped)
     rule = mixer or mixer_of(mixture)
     weights = rule.weigh(tables)
     if weights.intervals is None:
-        weights = replace(weights, intervals=_intervals(selections, rule))
+        weights = replace(weights, intervals=_intervals(selections, rule, contributions))
     allocation = _allocation(mixture, tables, weights)
     fields: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -102,9 +105,12 @@ def manifest_options(mixture: Mixture, recipe: Recipe) -> dict[str, Any]:
     return dict(sorted(options.items()))
 
 
-def _intervals(selections: Sequence[Selection], mixer: Mixer) -> tuple[tuple[float, float] | None, ...]:
-    """Bootstrap over documents; None where some resamples have no weights at all."""
-    found = weight_intervals(bucket_sums(selections), mixer)
+def _intervals(
+    selections: Sequence[Selection], mixer: Mixer, contributions: ItemContributions | None
+) -> tuple[tuple[float, float] | None, ...]:
+    """Bootstrap over documents, and over items where given; None where some resamples have no weights at all."""
+    shifts = None if contributions is None else density_shifts(contributions, REPLICATES)
+    found = weight_intervals(bucket_sums(selections), mixer, shifts=shifts)
     return tuple(None if each.low is None or each.high is None else (each.low, each.high) for each in found)
 
 

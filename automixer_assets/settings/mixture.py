@@ -35,8 +35,12 @@ RECIPE_PROFILES: dict[str, dict[str, Any]] = {
     },
 }
 MIXTURE_PROFILES: dict[str, dict[str, Any]] = {
-    "paper": {"nonpositive_density": "error", "leaked_documents": "keep"},
-    "robust": {"nonpositive_density": "softmax", "leaked_documents": "exclude"},
+    "paper": {"nonpositive_density": "error", "leaked_documents": "keep", "uncertainty": "documents"},
+    "robust": {
+        "nonpositive_density": "softmax",
+        "leaked_documents": "exclude",
+        "uncertainty": "documents_and_items",
+    },
 }
 Profile = Literal["paper", "robust"]
 
@@ -90,6 +94,9 @@ class Mixture(Section):
     )
     max_epochs: float | None = Field(default=None, gt=0, description="cap: how often a group may be repeated")
     exhaustion_policy: Literal["repeat", "stop_and_raise_others"] = "repeat"
+    uncertainty: Literal["documents", "documents_and_items"] = Field(
+        description="what is resampled for the weights' intervals; items take a short pass on the accelerator"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -104,6 +111,15 @@ class Mixture(Section):
             if not self.snapshots:
                 raise ValueError("`snapshots` is empty: name some, or write `all`")
             distinct(self.snapshots, "snapshots")
+        return self
+
+    @model_validator(mode="after")
+    def _items_shift_densities(self) -> Mixture:
+        if self.uncertainty == "documents_and_items" and self.weight_rule == "appendix_b":
+            raise ValueError(
+                "what other items do to Appendix B's minimum and maximum is not known: "
+                "`weight_rule: appendix_b` needs `uncertainty: documents`"
+            )
         return self
 
 
