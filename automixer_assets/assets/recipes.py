@@ -10,6 +10,7 @@ import polars as pl
 
 from automixer_assets.assets.influence import influence_column
 from automixer_assets.assets.task_gradients import pin_cosines, read_cosines, task_gradient_assets
+from automixer_assets.benchmark.redrawn import redrawn_selections, winners
 from automixer_assets.benchmark.selection import select_checkpoints
 from automixer_assets.checkpoint_keys import sync_checkpoint_keys
 from automixer_assets.checks import check_alphas, check_joint
@@ -49,7 +50,11 @@ def recipe_assets(settings: Settings) -> list[LakeAsset]:
             group=GROUP,
             kinds={"polars"},
             code=source_version(
-                "benchmark.selection", "benchmark.trajectories", "benchmark.clustering", "benchmark.stability"
+                "benchmark.selection",
+                "benchmark.redrawn",
+                "benchmark.trajectories",
+                "benchmark.clustering",
+                "benchmark.stability",
             ),
             plan=plan_selected_checkpoints,
             partitions_def=RECIPES,
@@ -113,6 +118,9 @@ def plan_selected_checkpoints(scope: Scope) -> Build:
             scope.log(f"{scope.name}: warning: {warning}")
         selection.selected.write_parquet(out / "selected.parquet")
         selection.assignments.write_parquet(out / "assignments.parquet")
+        winners(benchmark, recipe, items).write_parquet(out / "winners.parquet")
+        redrawn = redrawn_selections(benchmark, recipe, items, read_cosines(gradients))
+        redrawn.write_parquet(out / "redrawn.parquet")
 
     def own_checkpoint_keys(artifact: Artifact) -> None:
         sync_checkpoint_keys(scope.instance, scope.lake, scope.settings, proxy, fresh={scope.key: artifact})
@@ -198,7 +206,7 @@ def _scorer(scope: Scope, name: str, recipe: Recipe, snapshot: str) -> Scorer:
 
 
 def judged_tasks(origin: GroupOrigin, recipe: Recipe, tasks: list[str]) -> list[str]:
-    """Tasks whose scores make a group's utility: its own under `assigned`; all of them otherwise, or where it has none."""
+    """Tasks whose scores make a group's utility: under `assigned` its own, if it has any; all of them otherwise."""
     return list(origin.tasks) if recipe.group_tasks == "assigned" and origin.tasks else tasks
 
 

@@ -1,8 +1,9 @@
 """How much of a group's mean utility does each validation item carry? Influence with its two sides exchanged.
 
-A document x has utility  u_t(x) = r_t . grad l(x)  for a task t, where  r_t = C^-1 v_t,  v_t = mean over the task's items
-i of grad l(i),  and C^-1 is the curvature's inverse: mean_i (lambda I + g_i g_i^T)^-1 for datainf, (F + damping I)^-1 for
-kfac, I for identity (paper, section 4, step 3). It is linear, and symmetric: no v enters it. So for any weights p
+A document x has utility  u_t(x) = r_t . grad l(x)  for a task t, where  r_t = C^-1 v_t,  v_t = mean over the task's
+items i of grad l(i),  and C^-1 is the curvature's inverse: mean_j (lambda I + g_j g_j^T)^-1 for datainf, over reference
+documents j; (F + damping I)^-1 for kfac; I for identity (paper, section 4, step 3). It is linear and symmetric, and
+depends on no item. So for any weights p
 
     sum_x p_x u_t(x)  =  v_t . C^-1 G  =  mean over i of  a_i,    a_i = grad l(i) . C^-1 G,    G = sum_x p_x grad l(x).
 

@@ -1,8 +1,8 @@
 """How normalisation constants move when scores move a little: as weighted sums over the reference sample.
 
-Centre and scale of a checkpoint (see `normalisation.py`) are functions of the reference documents' utilities u_j. To first
-order  d centre = sum_j c_j d u_j  and  d scale = sum_j s_j d u_j , with weights that only the utilities decide. The sums
-are linear in the scores, so they can be pooled like a group's documents are.
+Centre and scale of a checkpoint (see `normalisation.py`) are functions of the reference documents' utilities u_j. To
+first order  d centre = sum_j c_j d u_j  and  d scale = sum_j s_j d u_j , with weights that only the utilities decide.
+The sums are linear in the scores, so they can be pooled like a group's documents are.
 """
 
 from __future__ import annotations

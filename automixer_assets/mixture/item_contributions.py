@@ -46,7 +46,8 @@ class Sample:
 
     Attributes:
         documents: `snapshot, shard, row, n_tokens`; a document's number is its place. None occurs twice.
-        members: `group, number, weight, half`: weight is the share of the group's sampled tokens, half 0 or 1.
+        members: `group, number, weight, half, n_members`: weight is the share of the group's sampled tokens, half 0
+            or 1, n_members the documents of the group.
     """
 
     documents: pl.DataFrame
@@ -72,22 +73,22 @@ class Scaling:
 
 
 def draw_sample(selections: Sequence[Selection], n: int = SAMPLED_DOCUMENTS, seed: int = 0) -> Sample:
-    """The first `n` documents of each group in the order of a seeded hash; every other one makes a half."""
+    """The first `n` documents of each group in the order of a seeded hash, every other one in the second half."""
     parts = []
     with open_database() as database:
         for group in dict.fromkeys(selection.group for selection in selections):
             own = [selection for selection in selections if selection.group == group]
             parameters = {**selection_parameters(own), "seed": str(seed), "n": n}
             found = pl.DataFrame(database.table("hashed_members", parameters))
-            half = pl.int_range(pl.len(), dtype=pl.Int64) % 2
             weight = pl.col("n_tokens") / pl.col("n_tokens").sum()
-            parts.append(found.select(pl.lit(group).alias("group"), pl.all(), weight.alias("weight"), half.alias("half")))
+            parts.append(found.select(pl.lit(group).alias("group"), pl.all(), weight.alias("weight")))
     rows = pl.concat(parts)
     place = ["snapshot", "shard", "row"]
-    documents = rows.select(*place, "n_tokens").unique().sort(place)
+    documents = rows.unique([*place, "n_tokens", "key"]).sort("key", *place).select(*place, "n_tokens")
     numbered = documents.select(place).with_row_index("number").cast({"number": pl.Int64})
-    members = rows.join(numbered, on=place, maintain_order="left").select("group", "number", "weight", "half")
-    return Sample(documents, members)
+    members = rows.join(numbered, on=place, maintain_order="left")
+    half = (pl.col("number") % 2).alias("half")  # a document's own: groups that share it have it in the same half
+    return Sample(documents, members.select("group", "number", "weight", half, "n_members"))
 
 
 def pools_of(sample: Sample, scaling: Scaling | None) -> Pools:
@@ -95,9 +96,11 @@ def pools_of(sample: Sample, scaling: Scaling | None) -> Pools:
 
     The reference documents are numbered on from the sample's.
     """
+    lengths = sample.documents["n_tokens"].to_list()
+    predicting = sample.members.filter(pl.Series([lengths[number] > 1 for number in sample.members["number"]]))
     pools: Pools = {
         f"{group}|{half}": dict(part.select("number", "weight").iter_rows())
-        for (group, half), part in sample.members.group_by("group", "half", maintain_order=True)
+        for (group, half), part in predicting.group_by("group", "half", maintain_order=True)
     }
     if scaling is not None:
         first = sample.documents.height
@@ -191,7 +194,11 @@ def write_contributions(
         ]
     )
     first_half = pl.col("weight").filter(pl.col("half") == 0).sum()
-    drawn = sample.members.group_by("group").agg(pl.len().alias("n_sampled"), first_half.alias("first_half_share"))
+    drawn = sample.members.group_by("group").agg(
+        pl.len().alias("n_sampled"),
+        pl.col("n_members").first().alias("n_documents"),
+        first_half.alias("first_half_share"),
+    )
     scored = sampled_utilities(sample, joint).join(constants, on="checkpoint")
     raw = scored.select(
         "group", "checkpoint", (pl.col("utility") * pl.col("scale") + pl.col("centre")).alias("scored_utility")

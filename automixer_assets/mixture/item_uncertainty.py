@@ -1,13 +1,13 @@
 """How sure are the weights, given the validation items at hand? Densities as other items would have given them.
 
-With the groups, their documents and the curvature held fixed, a group's density is a mean over items. At checkpoint k let
-a_ki be what item i carries of the group's mean utility per token (see `influence/item_scores.py`), so that
+With the groups, their documents and the curvature held fixed, a group's density is a mean over items. At checkpoint k
+let a_ki be what item i carries of the group's mean utility per token (see `influence/item_scores.py`), so that
 
     U_k = mean over the tasks of k of the mean over their items of a_ki ,   rho = sum_k alpha_k (U_k - c_k) / s_k .
 
-Centre c_k and scale s_k are the checkpoint's normalisation constants, 0 and 1 without one; other items move them too, by
-amounts that are means over items as well (to first order, see `constant_weights.py`). A replicate draws as many items
-per task as there are, with replacement and the same draw at every checkpoint, and
+Centre c_k and scale s_k are the checkpoint's normalisation constants, 0 and 1 without one; other items move them too,
+by amounts that are means over items as well (to first order, see `constant_weights.py`). A replicate draws as many
+items per task as there are, with replacement and the same draw at every checkpoint, and
 
     rho* - rho = sum_k alpha_k (dU_k - dc_k - y_k ds_k) / (s_k + ds_k) ,   y_k = (U_k - c_k) / s_k .
 

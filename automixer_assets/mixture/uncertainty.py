@@ -138,7 +138,9 @@ def _weigh(sums: BucketSums, counts: np.ndarray, shift: np.ndarray, mixer: Mixer
         return undefined
     try:
         tables = sums.tables(counts)
-        shifted = [replace(table, density=table.density + float(move)) for table, move in zip(tables, shift, strict=True)]
+        shifted = [
+            replace(table, density=table.density + float(move)) for table, move in zip(tables, shift, strict=True)
+        ]
         return mixer.weigh(shifted).weights
     except AutomixerError:
         return undefined
