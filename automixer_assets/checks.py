@@ -14,6 +14,7 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import Artifact
 from automixer_assets.lake_asset import CheckOutcome
 from automixer_assets.metadata import number
+from automixer_assets.mixture.item_uncertainty import DENSITIES
 from automixer_assets.mixture.ledger import TOLERANCE
 from automixer_assets.mixture.manifest import load_manifest, validate_manifest_json
 from automixer_assets.proxy.imported import USABLE
@@ -21,6 +22,9 @@ from automixer_assets.settings import Limits
 
 LIMITS_FILE = "limits.json"
 """The mixture's `limits`, beside its manifest."""
+
+ADDING_UP = 1e-2
+"""Of what an item carries; between two passes in single or half precision. Other items or documents give far more."""
 
 
 def check_unique_documents(artifact: Artifact) -> CheckOutcome:
@@ -108,6 +112,16 @@ def check_kept(artifact: Artifact) -> CheckOutcome:
         if row["n_documents"] != math.ceil(share * row["n_candidates"])
     ]
     return CheckOutcome(not wrong, "; ".join(wrong) or f"every group keeps ceil({share} x candidates)")
+
+
+def check_contributions(artifact: Artifact) -> CheckOutcome:
+    """Two passes over different texts must agree: documents against tasks, and items against documents."""
+    table = pl.read_parquet(artifact.path / DENSITIES)
+    gaps = (table["carried_utility"] - table["scored_utility"]).abs()
+    agree = bool((gaps <= ADDING_UP * table["magnitude"]).all())
+    return CheckOutcome(
+        agree, f"largest gap {number(gaps.max()):.3g} where items carry {number(table['magnitude'].max()):.3g}"
+    )
 
 
 def check_schema(artifact: Artifact) -> CheckOutcome:

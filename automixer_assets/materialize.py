@@ -23,6 +23,14 @@ from automixer_assets.partitions import register_settings_keys
 from automixer_assets.resources import Automixer
 from automixer_assets.run_processes import PROCESS_TAG, process_name, report_dead_runs, waiting_for
 
+MADE_PER_MIXTURE = (
+    "grouped_shards",
+    "item_contributions",
+    "weight_manifest",
+    "weight_uncertainty",
+    "group_characteristics",
+    "target_runs",
+)
 Report = Callable[[str], None]
 
 
@@ -177,9 +185,11 @@ def applies(asset: str, partition: str, automixer: Automixer) -> bool:
     if asset in ("selected_checkpoints", "joint_influence"):
         recipe = settings.recipes.get(keys[0])
         return recipe is not None and (asset == "joint_influence" or recipe.uses_checkpoints)
-    if asset in ("grouped_shards", "weight_manifest", "group_characteristics", "target_runs"):
+    if asset in MADE_PER_MIXTURE:
         if keys[0] not in settings.mixtures:
             return False
+        if asset == "item_contributions":
+            return settings.resamples_items(keys[0])
         compared = settings.targets is not None and keys[0] in (settings.targets.baseline, *settings.targets.mixtures)
         return asset != "target_runs" or compared
     return True

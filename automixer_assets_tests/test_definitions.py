@@ -57,7 +57,32 @@ ASSETS: dict[str, tuple[str, str | None, set[str]]] = {
     "weight_manifest": (
         "mixture",
         "mixture",
-        {"grouped_shards", "selected_checkpoints", "tokenized_corpus", "removed_documents"},
+        {
+            "grouped_shards",
+            "item_contributions",
+            "selected_checkpoints",
+            "tokenized_corpus",
+            "removed_documents",
+        },
+    ),
+    "item_contributions": (
+        "mixture",
+        "mixture",
+        {
+            "grouped_shards",
+            "selected_checkpoints",
+            "joint_influence",
+            "tokenized_corpus",
+            "validation_items",
+            "reference_sample",
+            "demo/proxy_checkpoints",
+            "demo/influence_query",
+        },
+    ),
+    "weight_uncertainty": (
+        "mixture",
+        "mixture",
+        {"weight_manifest", "grouped_shards", "item_contributions", "selected_checkpoints", "joint_influence"},
     ),
     "group_characteristics": (
         "mixture",

@@ -8,6 +8,7 @@ from automixer_assets.assets import (
     evaluation,
     imported,
     influence,
+    item_contributions,
     leakage,
     lexical,
     mixture,
@@ -15,6 +16,7 @@ from automixer_assets.assets import (
     recipes,
     simulation,
     task_gradients,
+    weight_uncertainty,
 )
 from automixer_assets.lake_asset import LakeAsset
 from automixer_assets.settings import ImportedProxy, Settings
@@ -40,6 +42,8 @@ def all_assets(settings: Settings) -> list[LakeAsset]:
         progress_ratios.progress_ratio_asset(settings),
         *recipes.recipe_assets(settings),
         *mixture.mixture_assets(),
+        item_contributions.item_contributions_asset(settings),
+        weight_uncertainty.weight_uncertainty_asset(),
         *characteristics.characteristics_assets(),
         *evaluation.evaluation_assets(),
     ]

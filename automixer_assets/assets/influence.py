@@ -107,7 +107,7 @@ def _write_query(
                 layers=LAYERS,
                 curvature=curvature,
                 batch_tokens=BATCH_TOKENS,
-                on_progress=_advancing(progress),
+                on_progress=advancing(progress),
             )
     query = merge_queries(queries)
     query.save(out, model_digest=model_digest(checkpoint), tokenizer_digest=tokenizer_digest(checkpoint))
@@ -127,7 +127,7 @@ def _validation(
     }
 
 
-def _advancing(progress: Progress) -> Callable[[int, int], None]:
+def advancing(progress: Progress) -> Callable[[int, int], None]:
     """Translate "so many of this part's tokens are done" into steps of the whole."""
     begun = progress.done
     return lambda done, _: progress.advance(begun + done - progress.done)
@@ -187,5 +187,5 @@ def _score_snapshot(scope: Scope, checkpoint: Path, query_folder: Path, corpus: 
             scratch=out / SCRATCH / "distinct",
             model_digest=digest,
             options=PassOptions(batch_tokens=BATCH_TOKENS),
-            on_progress=_advancing(progress),
+            on_progress=advancing(progress),
         )

@@ -30,6 +30,7 @@ from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Scope
 from automixer_assets.mixture.build import build_manifest
 from automixer_assets.mixture.candidates import restore_rows, without_copies, without_excluded
 from automixer_assets.mixture.groups import list_selections
+from automixer_assets.mixture.item_uncertainty import read_contributions
 from automixer_assets.mixture.ledger import require_document_epochs, write_ledger
 from automixer_assets.mixture.manifest import CreatedBy, write_manifest
 from automixer_assets.mixture.manifest import Pin as ManifestPin
@@ -101,6 +102,7 @@ def _weight_manifest_asset() -> LakeAsset:
             "mixture.build",
             "mixture.weights",
             "mixture.uncertainty",
+            "mixture.item_uncertainty",
             "mixture.budget",
             "mixture.constraints",
             "mixture.subsample",
@@ -113,6 +115,7 @@ def _weight_manifest_asset() -> LakeAsset:
         partitions_def=MIXTURES,
         deps=[
             "grouped_shards",
+            "item_contributions",
             dg.AssetDep("selected_checkpoints", partition_mapping=dg.AllPartitionMapping()),
             dg.AssetDep("tokenized_corpus", partition_mapping=dg.AllPartitionMapping()),
             dg.AssetDep("removed_documents", partition_mapping=dg.AllPartitionMapping()),
@@ -197,7 +200,11 @@ def plan_weight_manifest(scope: Scope) -> Build:
     """
     mixture = scope.settings.mixture(scope.key)
     recipe = scope.settings.recipe(mixture.recipe)
-    grouped = scope.pin("grouped_shards", scope.key, settings=grouping_slice(mixture, scope.settings))
+    made_with = grouping_slice(mixture, scope.settings)
+    grouped = scope.pin("grouped_shards", scope.key, settings=made_with)
+    carried = None
+    if scope.settings.resamples_items(scope.key):
+        carried = scope.pin("item_contributions", scope.key, settings=made_with)
     if recipe.strategy.origins is None:
         origins = selected_origins(scope.pin("selected_checkpoints", mixture.recipe, settings=selection_slice(recipe)))
     else:
@@ -217,6 +224,7 @@ def plan_weight_manifest(scope: Scope) -> Build:
             tokenizer_digest=corpora[names[0]].tokenizer_digest,
             pins=[ManifestPin(**vars(pin)) for pin in scope.pins],
             created_by=CreatedBy(version=__version__, git_commit=git_commit()),
+            contributions=None if carried is None else read_contributions(carried.path),
             snapshots=corpora,
         )
         write_ledger(manifest, grouped.path, corpora, out)

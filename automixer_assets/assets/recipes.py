@@ -12,6 +12,7 @@ from automixer_assets.assets.drift import SNAPSHOT_DRIFT
 from automixer_assets.assets.scorer_inputs import PinnedInputs, required_file, selection_slice
 from automixer_assets.assets.task_gradients import pin_cosines, read_cosines, task_gradient_assets
 from automixer_assets.automation.conditions import when_inputs_change
+from automixer_assets.benchmark.redrawn import redrawn_selections, winners
 from automixer_assets.benchmark.selection import select_checkpoints
 from automixer_assets.checkpoint_keys import sync_checkpoint_keys
 from automixer_assets.checks import check_alphas, check_joint
@@ -51,7 +52,11 @@ def recipe_assets(settings: Settings) -> list[LakeAsset]:
             group=GROUP,
             kinds={"polars"},
             code=source_version(
-                "benchmark.selection", "benchmark.trajectories", "benchmark.clustering", "benchmark.stability"
+                "benchmark.selection",
+                "benchmark.redrawn",
+                "benchmark.trajectories",
+                "benchmark.clustering",
+                "benchmark.stability",
             ),
             plan=plan_selected_checkpoints,
             partitions_def=RECIPES,
@@ -131,6 +136,9 @@ def plan_selected_checkpoints(scope: Scope) -> Build:
             scope.log(f"{scope.name}: warning: {warning}")
         selection.selected.write_parquet(out / "selected.parquet")
         selection.assignments.write_parquet(out / "assignments.parquet")
+        winners(benchmark, recipe, items).write_parquet(out / "winners.parquet")
+        redrawn = redrawn_selections(benchmark, recipe, items, read_cosines(gradients))
+        redrawn.write_parquet(out / "redrawn.parquet")
 
     def own_checkpoint_keys(artifact: Artifact) -> None:
         sync_checkpoint_keys(scope.instance, scope.lake, scope.settings, proxy, fresh={scope.key: artifact})

@@ -31,10 +31,8 @@ class PinnedInputs:
         return selected_origins(self._selected)
 
     def columns(self, checkpoint: GroupOrigin) -> list[str]:
-        """Of its own tasks under `assigned`; of all of them otherwise, or where it has none."""
         tasks = pl.read_parquet(self._selected.path / "assignments.parquet")["task"].to_list()  # groups are expanded
-        own = list(checkpoint.tasks) if self.recipe.group_tasks == "assigned" and checkpoint.tasks else tasks
-        return [influence_column(self.recipe.curvature, self.recipe.query, task) for task in own]
+        return score_columns(checkpoint, self.recipe, tasks)
 
     def influence(self, checkpoint: GroupOrigin) -> Path:
         key = multi_key(checkpoint=checkpoint.name, snapshot=self.snapshot)
@@ -52,6 +50,16 @@ class PinnedInputs:
 
     def file(self, path: str) -> Path:
         return required_file(self.scope.automixer.resolve(path), f"recipes.{self.name}.options")
+
+
+def judged_tasks(origin: GroupOrigin, recipe: Recipe, tasks: list[str]) -> list[str]:
+    """Tasks whose scores make a group's utility: under `assigned` its own, if it has any; all of them otherwise."""
+    return list(origin.tasks) if recipe.group_tasks == "assigned" and origin.tasks else tasks
+
+
+def score_columns(origin: GroupOrigin, recipe: Recipe, tasks: list[str]) -> list[str]:
+    """Their columns in checkpoint_influence."""
+    return [influence_column(recipe.curvature, recipe.query, task) for task in judged_tasks(origin, recipe, tasks)]
 
 
 def required_file(path: Path, where: str) -> Path:

@@ -13,7 +13,7 @@ from automixer_assets.benchmark.trajectories import Row, Trajectories, Trajector
 from automixer_assets.proxy.checkpoints import checkpoint_key, parse_checkpoint_key
 from automixer_assets.settings import Recipe
 
-__all__ = ["Selection", "checkpoint_key", "parse_checkpoint_key", "select_checkpoints"]
+__all__ = ["Chosen", "Selection", "checkpoint_key", "choose", "parse_checkpoint_key", "select_checkpoints"]
 
 EARLY_PROGRESS = 0.25
 
@@ -47,6 +47,22 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class ChosenStep:
+    """A selected step, its blending factor, and the tasks it stands for, by name."""
+
+    step: int
+    alpha: float
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The selected steps, ascending."""
+
+    checkpoints: tuple[ChosenStep, ...]
+
+
+@dataclass(frozen=True)
 class _Choice:
     """Tasks by selected step, and the clusters that they were chosen by."""
 
@@ -72,15 +88,10 @@ def select_checkpoints(
         AutomixerError: the table is empty, has no step above 0, or lacks a task at a checkpoint.
     """
     run = trajectories_of(benchmark, recipe.selection_metric, recipe.chance_fallback)
-    early = _early(run.checkpoints) if recipe.early_checkpoint else None
-    if recipe.selection == "best_per_task":
-        choice = _best_per_task(run, early, recipe.max_checkpoints, cosines)
-    else:
-        choice = _fixed(run, _strategy_steps(recipe.selection, run.steps), early, recipe.max_checkpoints)
-    alphas = _alphas(choice.tasks, recipe.alpha)
+    choice = _choice(run, recipe, cosines)
     selected = [
-        {**run.checkpoints[step], "alpha": alphas[step], "tasks": sorted(choice.tasks[step])}
-        for step in sorted(choice.tasks)
+        {**run.checkpoints[each.step], "alpha": each.alpha, "tasks": list(each.tasks)}
+        for each in _chosen(choice, recipe).checkpoints
     ]
     assignments = [_assignment(trajectory, choice, run, items) for trajectory in run.tasks]
     return Selection(
@@ -88,6 +99,23 @@ def select_checkpoints(
         pl.DataFrame(assignments, schema=ASSIGNMENTS_SCHEMA),
         run.warnings,
     )
+
+
+def choose(run: Trajectories, recipe: Recipe, cosines: Cosines | None = None) -> Chosen:
+    """The same selection from trajectories as they are, without its tables."""
+    return _chosen(_choice(run, recipe, cosines), recipe)
+
+
+def _choice(run: Trajectories, recipe: Recipe, cosines: Cosines | None) -> _Choice:
+    early = _early(run.checkpoints) if recipe.early_checkpoint else None
+    if recipe.selection == "best_per_task":
+        return _best_per_task(run, early, recipe.max_checkpoints, cosines)
+    return _fixed(run, _strategy_steps(recipe.selection, run.steps), early, recipe.max_checkpoints)
+
+
+def _chosen(choice: _Choice, recipe: Recipe) -> Chosen:
+    alphas = _alphas(choice.tasks, recipe.alpha)
+    return Chosen(tuple(ChosenStep(step, alphas[step], tuple(sorted(choice.tasks[step]))) for step in sorted(alphas)))
 
 
 def _best_per_task(run: Trajectories, early: int | None, limit: int | None, cosines: Cosines | None) -> _Choice:

@@ -10,6 +10,7 @@ No Dagster here, and torch is imported only when something runs. Read `fit.py`, 
 from automixer_assets.influence.copies import score_distinct
 from automixer_assets.influence.curvature import CURVATURES
 from automixer_assets.influence.fit import fit_query, tokens_of_fit
+from automixer_assets.influence.item_scores import score_items
 from automixer_assets.influence.language_model import Backend
 from automixer_assets.influence.query import KERNEL_VERSION, Direction, InfluenceQuery, merge_queries, model_digest
 from automixer_assets.influence.score import PassOptions, score_documents
@@ -29,6 +30,7 @@ __all__ = [
     "model_digest",
     "score_distinct",
     "score_documents",
+    "score_items",
     "score_shard",
     "score_shards",
     "tokens_of_fit",

@@ -116,6 +116,19 @@ def compute_scores(
 ) -> Scores:
     """The arrays behind `score_documents`; `name` says which document an error is about."""
     prepared = [plain_document(tokens, _loss(query), name(index)) for index, tokens in enumerate(documents)]
+    return score_prepared(model, prepared, query, options, on_progress=on_progress, name=name)
+
+
+def score_prepared(
+    model: PreTrainedModel,
+    prepared: list[Document],
+    query: InfluenceQuery,
+    options: PassOptions,
+    *,
+    on_progress: OnProgress | None,
+    name: Callable[[int], str],
+) -> Scores:
+    """The same for documents whose counted tokens are chosen already."""
     with opened(model, options.backend) as parts:
         check_vocabulary(prepared, parts, name)
         length = parts.max_length(options.max_length, max((len(document.tokens) for document in prepared), default=2))

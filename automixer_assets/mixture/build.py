@@ -16,6 +16,7 @@ from automixer_assets.mixers import GroupWeights, Mixer, mixer_of
 from automixer_assets.mixture.budget import Allocation
 from automixer_assets.mixture.constraints import allocate_budget, find_subsamples
 from automixer_assets.mixture.groups import GroupOrigin, GroupSummary, Selection, list_selections, read_group_summaries
+from automixer_assets.mixture.item_uncertainty import ItemContributions, density_shifts
 from automixer_assets.mixture.manifest import (
     SCHEMA_VERSION,
     CreatedBy,
@@ -27,7 +28,7 @@ from automixer_assets.mixture.manifest import (
     Subsample,
     manifest_digest,
 )
-from automixer_assets.mixture.uncertainty import bucket_sums, weight_intervals
+from automixer_assets.mixture.uncertainty import REPLICATES, bucket_sums, weight_intervals
 from automixer_assets.mixture.weights import GroupTable, group_tables, weight_contrast
 from automixer_assets.settings import Mixture, Recipe, profile_differences
 
@@ -48,6 +49,7 @@ def build_manifest(
     created_by: CreatedBy,
     mixer: Mixer | None = None,
     snapshots: Mapping[str, TokenizedSnapshot] | None = None,
+    contributions: ItemContributions | None = None,
 ) -> Manifest:
     """Manifest of a grouped_shards folder.
 
@@ -58,13 +60,14 @@ def build_manifest(
         pins: the upstream artefacts that were read.
         mixer: the weight rule; by default the one that the mixture's settings name.
         snapshots: snapshot -> its tokenised folder; a mixture with `max_document_epochs` needs their content hashes.
+        contributions: what each validation item carries; without them intervals count documents alone.
     """
     selections = list_selections(grouped)
     tables = group_tables(grouped)
     rule = mixer or mixer_of(mixture)
     weights = rule.weigh(tables)
     if weights.intervals is None:
-        weights = replace(weights, intervals=_intervals(selections, rule))
+        weights = replace(weights, intervals=_intervals(selections, rule, contributions))
     allocation = allocate_budget(mixture, tables, weights.weights, selections, snapshots or {})
     subsamples = find_subsamples(mixture, grouped, tables, selections, allocation)
     fields: dict[str, Any] = {
@@ -109,9 +112,12 @@ def manifest_options(mixture: Mixture, recipe: Recipe) -> dict[str, Any]:
     return dict(sorted(options.items()))
 
 
-def _intervals(selections: Sequence[Selection], mixer: Mixer) -> tuple[tuple[float, float] | None, ...]:
-    """Bootstrap over documents; None where some resamples have no weights at all."""
-    found = weight_intervals(bucket_sums(selections), mixer)
+def _intervals(
+    selections: Sequence[Selection], mixer: Mixer, contributions: ItemContributions | None
+) -> tuple[tuple[float, float] | None, ...]:
+    """Bootstrap over documents, and over items where given; None where some resamples have no weights at all."""
+    shifts = None if contributions is None else density_shifts(contributions, REPLICATES)
+    found = weight_intervals(bucket_sums(selections), mixer, shifts=shifts)
     return tuple(None if each.low is None or each.high is None else (each.low, each.high) for each in found)
 
 

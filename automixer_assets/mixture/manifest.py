@@ -80,7 +80,8 @@ class ManifestGroup(Record):
     density_scaled: Finite = Field(description="mean min-max scaled total influence per token (Appendix B)")
     weight: Share = Field(description="share of the run's tokens, before any cap")
     weight_interval: tuple[float, float] | None = Field(
-        description="95 % interval, documents resampled within the groups; null where a resample has no weights"
+        description="95 % interval, documents resampled within the groups, and validation items within their tasks "
+        "where the mixture's `uncertainty` says so; null where a resample has no weights"
     )
     weight_appendix_b: Share
     exposure: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(

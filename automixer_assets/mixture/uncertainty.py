@@ -1,15 +1,19 @@
-"""How sure are the weights? Bootstrap intervals over the documents of the groups.
+"""How sure are the weights? Bootstrap intervals over the documents of the groups, and over the validation items.
 
 Documents are resampled in buckets: every document falls into one of `BUCKETS` by its number, the same one in every
 group, and a replicate draws buckets with replacement. One pass over the selection files gives each bucket's sums, and
 replicates cost nothing but sums of sums, however large the corpus is. The groups themselves are held fixed: the
 interval says what other documents of the same kind would have given, not what another threshold would.
+
+Items are resampled by themselves (see `item_uncertainty.py`): what other items would have shifted the densities by is
+added to a replicate's densities. Documents and items are drawn independently; that the shift itself would differ among
+the drawn documents is of second order and left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -86,25 +90,60 @@ def bucket_sums(selections: Sequence[Selection], buckets: int = BUCKETS) -> Buck
 
 
 def weight_intervals(
-    sums: BucketSums, mixer: Mixer, *, replicates: int = REPLICATES, level: float = LEVEL, seed: int = 0
+    sums: BucketSums,
+    mixer: Mixer,
+    *,
+    shifts: np.ndarray | None = None,
+    documents: bool = True,
+    replicates: int = REPLICATES,
+    level: float = LEVEL,
+    seed: int = 0,
 ) -> list[WeightInterval]:
-    """Percentile intervals of the mixer's weights over resampled documents, in the order of the groups."""
-    n_buckets = sums.n_tokens.shape[1]
-    draws = np.random.default_rng(seed).multinomial(n_buckets, np.full(n_buckets, 1 / n_buckets), size=replicates)
-    weights = [weighed for counts in draws if (weighed := _weigh(sums, counts, mixer)) is not None]
-    n_undefined = replicates - len(weights)
+    """Percentile intervals of the mixer's weights over resamples, in the order of the groups.
+
+    Args:
+        shifts: what drawing other items adds to the densities, [replicates, groups] (`density_shifts`); none without.
+        documents: whether documents are resampled; if not, every replicate has the corpus itself.
+    """
+    weights = replicate_weights(sums, mixer, shifts=shifts, documents=documents, replicates=replicates, seed=seed)
+    n_undefined = int(np.isnan(weights).any(axis=1).sum())
     if n_undefined:
         return [WeightInterval(group, None, None, n_undefined) for group in sums.groups]
     tail = (1 - level) / 2
-    low, high = np.quantile(np.array(weights), [tail, 1 - tail], axis=0)  # [groups] each
+    low, high = np.quantile(weights, [tail, 1 - tail], axis=0)  # [groups] each
     return [WeightInterval(group, float(low[i]), float(high[i]), 0) for i, group in enumerate(sums.groups)]
 
 
-def _weigh(sums: BucketSums, counts: np.ndarray, mixer: Mixer) -> tuple[float, ...] | None:
+def replicate_weights(
+    sums: BucketSums,
+    mixer: Mixer,
+    *,
+    shifts: np.ndarray | None = None,
+    documents: bool = True,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> np.ndarray:
+    """Weights of every replicate, [replicates, groups]; NaN where the mixer gives none."""
+    n_buckets = sums.n_tokens.shape[1]
+    even = np.full(n_buckets, 1 / n_buckets)
+    random = np.random.default_rng(seed)
+    draws = random.multinomial(n_buckets, even, size=replicates) if documents else np.ones((replicates, n_buckets))
+    moved = np.zeros((replicates, len(sums.groups))) if shifts is None else shifts
+    return np.array([_weigh(sums, counts, shift, mixer) for counts, shift in zip(draws, moved, strict=True)])
+
+
+def _weigh(sums: BucketSums, counts: np.ndarray, shift: np.ndarray, mixer: Mixer) -> tuple[float, ...]:
+    undefined = (float("nan"),) * len(sums.groups)
+    if not np.isfinite(shift).all():
+        return undefined
     try:
-        return mixer.weigh(sums.tables(counts)).weights
+        tables = sums.tables(counts)
+        shifted = [
+            replace(table, density=table.density + float(move)) for table, move in zip(tables, shift, strict=True)
+        ]
+        return mixer.weigh(shifted).weights
     except AutomixerError:
-        return None
+        return undefined
 
 
 def _place(selection: Selection) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from automixer_assets import metadata
+from automixer_assets.benchmark.redrawn import alpha_intervals
 from automixer_assets.lake import Artifact
 from automixer_assets.lake_asset import Metadata
 from automixer_assets.mixture.exposure import ExposureSummary, summarise_exposure
@@ -31,10 +32,15 @@ ZERO = {
 def show_selected_checkpoints(artifact: Artifact) -> Metadata:
     selected = pl.read_parquet(artifact.path / "selected.parquet")
     assignments = pl.read_parquet(artifact.path / "assignments.parquet")
+    redrawn = alpha_intervals(pl.read_parquet(artifact.path / "redrawn.parquet"))
     flagged = assignments.filter(pl.col("above_chance").not_())["task"].to_list()
 
     def draw(axes: Axes) -> None:
         axes.bar(selected["checkpoint"].to_list(), selected["alpha"].to_list(), color=metadata.PALETTE[0])
+        known = redrawn.filter(pl.col("alpha").is_not_null())
+        axes.vlines(
+            known["checkpoint"].to_list(), known["alpha_low"].to_list(), known["alpha_high"].to_list(), color="#333333"
+        )
         axes.set_ylabel("alpha (blending factor)")
         axes.tick_params(axis="x", labelrotation=15)
 
@@ -42,9 +48,25 @@ def show_selected_checkpoints(artifact: Artifact) -> Metadata:
         "checkpoints": selected.height,
         "selected checkpoints": metadata.table(selected),
         "best step per task": metadata.table(assignments),
+        "how often would another checkpoint have won, had other items been drawn": metadata.table(
+            runners_up(pl.read_parquet(artifact.path / "winners.parquet"))
+        ),
+        "checkpoints that other items would have selected, and 95 % of their alphas": metadata.table(redrawn),
         "never above chance + 2 stderr": ", ".join(flagged) or "none",
         "alpha": metadata.plot(draw, height=2.6),
     }
+
+
+def runners_up(winners: pl.DataFrame) -> pl.DataFrame:
+    """A row per task: the chosen checkpoint, how likely it is to win again, and which other one would most often."""
+    chosen = winners.filter("chosen").select("task", pl.col("checkpoint").alias("chosen"), "probability")
+    others = winners.filter(pl.col("chosen").not_()).group_by("task", maintain_order=True).first()
+    runner_up = others.select(
+        "task", pl.col("checkpoint").alias("runner-up"), pl.col("probability").alias("runner-up's probability")
+    )
+    return chosen.join(runner_up, on="task", how="left", maintain_order="left").with_columns(
+        (1 - pl.col("probability")).alias("another would have won")
+    )
 
 
 def show_joint_influence(artifact: Artifact, normalisation: str) -> Metadata:

@@ -93,6 +93,7 @@ class Strategy:
         scorer: makes the scorer of a snapshot; it may ask `Inputs` for things, but must do no work yet.
         origins: the groups, for strategies without checkpoints; None where the selected checkpoints are the groups.
         options: model of the recipe's `options`.
+        linear_in_items: whether a utility is a mean over validation items, so that items can be resampled.
         lexical: whether it reads lexical scores.
         files: the files that its options name; their content is part of what the scores depend on.
     """
@@ -100,6 +101,7 @@ class Strategy:
     scorer: Callable[[Inputs], Scorer]
     origins: Callable[[Mapping[str, Any]], tuple[GroupOrigin, ...]] | None = None
     options: type[Section] = Section
+    linear_in_items: bool = False
     lexical: bool = False
     files: Callable[[Mapping[str, Any]], list[str]] = lambda options: []
 

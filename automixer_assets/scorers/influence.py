@@ -60,4 +60,4 @@ def _scorer(inputs: Inputs) -> InfluenceScorer:
     return checkpoint_scorer(inputs, {origin.name: inputs.columns(origin) for origin in inputs.checkpoints()})
 
 
-STRATEGY = Strategy(_scorer)
+STRATEGY = Strategy(_scorer, linear_in_items=True)

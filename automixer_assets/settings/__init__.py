@@ -167,6 +167,11 @@ class Settings(Section):
     def mixture(self, name: str) -> Mixture:
         return lookup(name, self.mixtures, "mixture")
 
+    def resamples_items(self, mixture: str) -> bool:
+        """Whether the intervals of a mixture's weights count the validation items in: only influence has any."""
+        chosen = self.mixture(mixture)
+        return chosen.uncertainty == "documents_and_items" and self.recipe(chosen.recipe).strategy.linear_in_items
+
     def proxy(self, name: str) -> Proxy | ImportedProxy:
         return lookup(name, self.proxies, "proxy")
 

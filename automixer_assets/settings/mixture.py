@@ -39,8 +39,12 @@ RECIPE_PROFILES: dict[str, dict[str, Any]] = {
     },
 }
 MIXTURE_PROFILES: dict[str, dict[str, Any]] = {
-    "paper": {"nonpositive_density": "error", "leaked_documents": "keep"},
-    "robust": {"nonpositive_density": "softmax", "leaked_documents": "exclude"},
+    "paper": {"nonpositive_density": "error", "leaked_documents": "keep", "uncertainty": "documents"},
+    "robust": {
+        "nonpositive_density": "softmax",
+        "leaked_documents": "exclude",
+        "uncertainty": "documents_and_items",
+    },
 }
 Profile = Literal["paper", "robust"]
 
@@ -154,6 +158,9 @@ class Mixture(Section):
     sample_seed: int = 0
     limits: Limits = Limits()
     exhaustion_policy: Literal["repeat", "stop_and_raise_others"] = "repeat"
+    uncertainty: Literal["documents", "documents_and_items"] = Field(
+        description="what is resampled for the weights' intervals; items take a short pass on the accelerator"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -172,6 +179,15 @@ class Mixture(Section):
             if not self.snapshots:
                 raise ValueError("`snapshots` is empty: name some, or write `all`")
             distinct(self.snapshots, "snapshots")
+        return self
+
+    @model_validator(mode="after")
+    def _items_shift_densities(self) -> Mixture:
+        if self.uncertainty == "documents_and_items" and self.weight_rule == "appendix_b":
+            raise ValueError(
+                "what other items do to Appendix B's minimum and maximum is not known: "
+                "`weight_rule: appendix_b` needs `uncertainty: documents`"
+            )
         return self
 
 
