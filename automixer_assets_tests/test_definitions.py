@@ -30,6 +30,8 @@ ASSETS: dict[str, tuple[str, str | None, set[str]]] = {
     "scored_items": ("corpus", None, {"validation_items"}),
     "leakage": ("corpus", "snapshot", {"snapshot_inventory", "scored_items"}),
     "removed_documents": ("corpus", "snapshot", {"snapshot_inventory"}),
+    "lexical_query": ("corpus", None, {"tokenizer", "validation_items", "reference_sample"}),
+    "lexical_scores": ("corpus", "snapshot", {"snapshot_inventory", "lexical_query"}),
     "demo/proxy_run": ("demo_simulation", None, {"tokenized_corpus", "tokenizer"}),
     "demo/benchmark_table": ("demo_simulation", None, {"demo/proxy_run", "validation_items"}),
     "demo/proxy_checkpoints": ("demo_simulation", "checkpoint_demo", {"demo/proxy_run"}),
@@ -47,12 +49,27 @@ ASSETS: dict[str, tuple[str, str | None, set[str]]] = {
     "joint_influence": (
         "mixture",
         "recipe x snapshot",
-        {"selected_checkpoints", "tokenized_corpus", "demo/checkpoint_influence", "demo/influence_query"},
+        {
+            "selected_checkpoints",
+            "tokenized_corpus",
+            "demo/checkpoint_influence",
+            "demo/influence_query",
+            "lexical_query",
+            "lexical_scores",
+        },
     ),
     "grouped_shards": (
         "mixture",
         "mixture",
-        {"joint_influence", "tokenized_corpus", "scored_items", "leakage", "removed_documents"},
+        {
+            "joint_influence",
+            "tokenized_corpus",
+            "scored_items",
+            "leakage",
+            "removed_documents",
+            "lexical_query",
+            "lexical_scores",
+        },
     ),
     "weight_manifest": (
         "mixture",
