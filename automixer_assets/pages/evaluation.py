@@ -57,6 +57,7 @@ def show_comparison_table(artifact: Artifact, runs: dict[str, Artifact], baselin
         "accuracy difference to the baseline": metadata.plot(
             lambda axes: _draw_differences(axes, comparison, baseline), height=4.0
         ),
+        "along training, mean over tasks": metadata.plot(lambda axes: _draw_trajectories(axes, runs)),
         "accuracy": metadata.table(comparison_grid(comparison, "acc", baseline)),
         "gold-answer NLL": metadata.table(comparison_grid(comparison, "gold_nll", baseline)),
         "gold-answer bits per byte": metadata.table(comparison_grid(comparison, "gold_bits_per_byte", baseline)),
@@ -79,6 +80,26 @@ def comparison_grid(comparison: pl.DataFrame, metric: str, baseline: str) -> pl.
 def _spread(value: float | None) -> str:
     """A spread over seeds; a single seed has none."""
     return "–" if value is None else f"{value:.3f}"
+
+
+def _draw_trajectories(axes: Axes, runs: dict[str, Artifact]) -> None:
+    """Gold-answer NLL of every mixture at each evaluated step (paper, Figure 4): mean and range over seeds."""
+    for index, (mixture, run) in enumerate(runs.items()):
+        results = pl.read_parquet(run.path / "trajectory.parquet")
+        per_seed = results.group_by("seed", "step").agg(pl.col("gold_nll").mean())
+        steps = per_seed.group_by("step").agg(
+            pl.col("gold_nll").mean().alias("mean"),
+            pl.col("gold_nll").min().alias("low"),
+            pl.col("gold_nll").max().alias("high"),
+        )
+        steps, color = steps.sort("step"), metadata.PALETTE[index % 10]
+        axes.plot(steps["step"].to_list(), steps["mean"].to_list(), marker="o", color=color, label=mixture)
+        axes.fill_between(
+            steps["step"].to_list(), steps["low"].to_list(), steps["high"].to_list(), color=color, alpha=0.15
+        )
+    axes.set_xlabel("step")
+    axes.set_ylabel("gold-answer NLL, nats")
+    axes.legend(fontsize=8)
 
 
 def _draw_differences(axes: Axes, comparison: pl.DataFrame, baseline: str) -> None:
