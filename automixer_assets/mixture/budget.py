@@ -40,8 +40,12 @@ class Constraint:
 
     def tight_at(self, weights: Mapping[str, Fraction], stopped: Mapping[str, Fraction]) -> Fraction | None:
         """The theta at which the groups not yet stopped reach the limit; None if none of them is named."""
-        given = sum(factor * stopped[group] for group, factor in self.factors.items() if group in stopped)
-        slope = sum(factor * weights[group] for group, factor in self.factors.items() if group not in stopped)
+        given, slope = Fraction(0), Fraction(0)
+        for group, factor in self.factors.items():
+            if group in stopped:
+                given += factor * stopped[group]
+            else:
+                slope += factor * weights[group]
         return (self.limit - given) / slope if slope else None
 
 
@@ -148,7 +152,7 @@ def _fill(weights: dict[str, Fraction], constraints: Sequence[Constraint], token
     theta = Fraction(0)
     while rising := [group for group in weights if group not in stopped]:
         # Without a further constraint theta rises until the budget is spent.
-        theta = (token_budget - sum(stopped.values())) / sum(weights[group] for group in rising)
+        theta = (token_budget - sum(stopped.values())) / sum((weights[group] for group in rising), Fraction(0))
         ends = [(end, each) for each in constraints if (end := each.tight_at(weights, stopped)) is not None]
         if not ends or min(end for end, _ in ends) >= theta:
             break

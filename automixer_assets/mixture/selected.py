@@ -29,16 +29,19 @@ def selected_shards(
 ) -> Iterator[SelectedShard]:
     """A group's documents, one shard at a time; of a group above its budget those of its sample.
 
+    `group` may be a copy that lists some of its shards only.
+
     Raises:
-        AutomixerError: a selection file is missing, names other documents than the tokenised shard holds, or does not
-            give the sample that the manifest counts.
+        AutomixerError: a selection file is missing, names other documents than the tokenised shard holds, or the files
+            do not give the sample that the manifest counts.
     """
     n_documents = 0
     for each in group.shards:
         part = _selected_shard(group, each, lake_root, snapshots)
         n_documents += part.documents.height
         yield part
-    if n_documents != group.read_documents:
+    whole = sum(each.n_documents for each in group.shards) == group.n_documents
+    if whole and n_documents != group.read_documents:
         raise AutomixerError(
             f"the selection files of group {group.name} give {n_documents:,} documents where the manifest counts "
             f"{group.read_documents:,}; read the manifest with the lake that it was made in, or make it again"

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from automixer_assets.errors import AutomixerError
@@ -96,7 +95,7 @@ def sampled(rows: pa.Table, group: ManifestGroup) -> np.ndarray:
     scale = tuple(subsample.scale)
     with open_database() as database:
         keys = _keys(database, rows, group=group.name, seed=subsample.seed, scale=scale)
-    return pc.less_equal(keys, subsample.cutoff).to_numpy(zero_copy_only=False)
+    return keys.to_numpy() <= subsample.cutoff
 
 
 def _keys(database: Database, rows: pa.Table, *, group: str, seed: int, scale: Scale) -> pa.ChunkedArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from fractions import Fraction
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from automixer_assets.mixture.ledger import require_document_epochs, write_ledge
 from automixer_assets.mixture.selected import selected_shards
 from automixer_assets_tests.mixture.tiny import GROUPS, tiny_mixture
 
-STOP = {"exhaustion_policy": "stop_and_raise_others"}
+STOP: dict[str, Any] = {"exhaustion_policy": "stop_and_raise_others"}
 
 
 def test_shared_contents_are_every_case_of_groups_and_copies(tmp_path):

@@ -225,6 +225,15 @@ def test_a_lake_that_gives_another_sample_is_refused(over):
         list(selected_shards(wrong, over.root, over.snapshots))
 
 
+def test_a_reader_may_ask_for_some_shards_of_a_sample(over):
+    group = over.manifest.groups[0]
+    everything = drawn(over.manifest, over, 0)
+    last = group.model_copy(update={"shards": group.shards[1:]})
+    ids = [doc_id for part in selected_shards(last, over.root, over.snapshots) for doc_id in part.documents["doc_id"]]
+    assert 0 < len(ids) < len(everything)
+    assert ids == everything[-len(ids) :]
+
+
 def test_groups_without_a_scale_are_refused(tmp_path):
     with pytest.raises(AutomixerError, match=r"rank_scale\.parquet is missing.*hash_order"):
         read_rank_scale(tmp_path)
