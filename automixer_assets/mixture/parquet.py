@@ -46,7 +46,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
     In pieces, because memory for one long string column is asked of the system and cleared anew for every shard.
     """
     file = pq.ParquetFile(path)
-    schema = pa.schema([file.schema_arrow.field(name) for name in columns])
+    schema = pa.schema([file.schema_arrow.field(name) for name in columns], file.schema_arrow.metadata)
     pieces = file.iter_batches(ROWS_PER_GROUP, columns=list(columns), use_threads=False)
     return pa.Table.from_batches([piece.select(list(columns)) for piece in pieces], schema)
 

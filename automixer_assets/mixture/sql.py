@@ -40,7 +40,7 @@ class Database:
         return self._relation(name, parameters, views).to_arrow_reader(rows)
 
     def store(self, name: str, parameters: Mapping[str, Any], *, append: bool = False) -> None:
-        """Keep the statement's result as a table of its name, which spills like everything else; or add to that table."""
+        """Keep the statement's result as a table of its name, which spills as all else does; or add to that table."""
         into = f"INSERT INTO {name}" if append else f"CREATE OR REPLACE TABLE {name} AS"
         self._connection.execute(f"{into} {load_sql(name)}", dict(parameters))
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from automixer_assets.mixture.parquet import have_equal_bytes, write_batches, write_table
+from automixer_assets.mixture.parquet import have_equal_bytes, read_columns, write_batches, write_table
 
 IDS = [f"d{number % 700}" for number in range(1000)]
 
@@ -56,3 +56,13 @@ def test_batches_and_tables_are_read_back_as_they_were(tmp_path):
     write_batches(table.to_reader(2), tmp_path / "b.parquet")
     assert pq.read_table(tmp_path / "t.parquet").equals(table)
     assert pq.read_table(tmp_path / "b.parquet").equals(table)
+
+
+def test_columns_are_read_in_the_order_asked_for_and_a_folders_name_is_none_of_them(tmp_path):
+    table = pa.table({"a": [1, 2], "b": ["x", None], "c": [0.5, -0.0]}).replace_schema_metadata({"made": "here"})
+    write_table(table, tmp_path / "a=7" / "t.parquet")
+    found = read_columns(tmp_path / "a=7" / "t.parquet", ["c", "a"])
+    assert found.equals(table.select(["c", "a"]))
+    assert found.schema.metadata == {b"made": b"here"}
+    write_table(table.slice(0, 0), tmp_path / "empty.parquet")
+    assert read_columns(tmp_path / "empty.parquet", ["b"]).equals(table.select(["b"]).slice(0, 0))

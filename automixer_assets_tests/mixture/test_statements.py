@@ -1,4 +1,4 @@
-"""Statements one by one against plain Python, where the tests of the functions that run them do not compare every column.
+"""Statements one by one against plain Python, where tests of the functions that run them do not compare every column.
 
 Tables are random, with ties, nulls, negative and equal scores, groups of one row and documents without tokens.
 """
