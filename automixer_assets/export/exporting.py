@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,7 +199,7 @@ def _write_part(format: Format, folder: ExportFolder, key: str, part: ExportPart
         joined = format.joined_path(part, name)
         return (joined, True) if joined is not None else (format.part_path(part, name), False)
 
-    folder.write_part(key, write, place)
+    folder.write_part(key, int(part.documents["n_tokens"].sum()), write, place)
 
 
 def _finish(job: _Job, folder: ExportFolder, counts: Mapping[str, Counts]) -> dict[str, Any]:
@@ -241,7 +241,7 @@ def _plan(job: _Job, folder: ExportFolder, counts: Mapping[str, Counts]) -> Expo
     manifest = job.manifest
     shares = without_empty(run_shares(manifest), counts)
     labels = group_labels(list(counts), job.format)
-    run_tokens = run_length(manifest, shares, counts)
+    run_tokens = run_length(manifest, shares, _token_ratios(job, folder, shares))
     taken = group_tokens(shares, run_tokens)
     weights = in_unit(shares, counts, job.format.unit)
     groups = tuple(
@@ -263,6 +263,17 @@ def _plan(job: _Job, folder: ExportFolder, counts: Mapping[str, Counts]) -> Expo
         batch_size=job.batch_size,
         notes=tuple(_notes(job, labels, shares)),
     )
+
+
+def _token_ratios(job: _Job, folder: ExportFolder, names: Iterable[str]) -> dict[str, float]:
+    """The trainer's tokens per token of the mixture, by group."""
+    if job.retokenizer is None or not folder.finished:
+        return dict.fromkeys(names, 1.0)
+    of_group = {name: [part for key, part in folder.finished.items() if key.split("/")[0] == name] for name in names}
+    return {
+        name: sum(part.counts.tokens for part in parts) / sum(part.mixture_tokens for part in parts)
+        for name, parts in of_group.items()
+    }
 
 
 def _files(manifest: Manifest, folder: ExportFolder, name: str) -> tuple[str, ...]:
