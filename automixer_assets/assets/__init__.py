@@ -6,6 +6,7 @@ from automixer_assets.assets import (
     characteristics,
     corpus,
     evaluation,
+    exports,
     imported,
     influence,
     item_contributions,
@@ -45,6 +46,7 @@ def all_assets(settings: Settings) -> list[LakeAsset]:
         item_contributions.item_contributions_asset(settings),
         weight_uncertainty.weight_uncertainty_asset(),
         *characteristics.characteristics_assets(),
+        exports.exports_asset(),
         *evaluation.evaluation_assets(),
     ]
 

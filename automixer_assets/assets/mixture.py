@@ -42,7 +42,7 @@ from automixer_assets.pages.mixture import (
 )
 from automixer_assets.pages.pins import lineage_plot
 from automixer_assets.partitions import MIXTURES, multi_key
-from automixer_assets.settings import Mixture, Settings
+from automixer_assets.settings import Mixture, Recipe, Settings
 from automixer_assets.version import git_commit
 
 GROUP = "mixture"
@@ -193,6 +193,11 @@ def mixture_snapshots(scope: Scope, mixture: Mixture) -> list[str]:
     return registered
 
 
+def manifest_slice(mixture: Mixture, recipe: Recipe) -> object:
+    """What of a mixture and its recipe determines its manifest."""
+    return [mixture.model_dump(exclude={"exports"}), recipe.model_dump()]
+
+
 def plan_weight_manifest(scope: Scope) -> Build:
     """Which share of training tokens should each group get, and how often will its documents be read?
 
@@ -236,7 +241,7 @@ def plan_weight_manifest(scope: Scope) -> Build:
     def show(artifact: Artifact) -> Metadata:
         return {**show_weight_manifest(artifact), **show_lineage(scope)}
 
-    return scope.build(write, show, settings=[mixture.model_dump(), recipe.model_dump()])
+    return scope.build(write, show, settings=manifest_slice(mixture, recipe))
 
 
 def show_lineage(scope: Scope) -> Metadata:

@@ -15,6 +15,7 @@ from automixer_assets.settings.automation import Alerts, Automation
 from automixer_assets.settings.base import KEY_PATTERN, Key, Section, distinct, known, lookup
 from automixer_assets.settings.corpus import Arrival, Corpus, ReferenceSample, Tokenizer
 from automixer_assets.settings.drift import Drift
+from automixer_assets.settings.exports import Export
 from automixer_assets.settings.imported import CheckpointSource, ImportedProxy, StepName
 from automixer_assets.settings.mixture import (
     MIXTURE_PROFILES,
@@ -56,6 +57,7 @@ __all__ = [
     "Corpus",
     "Curvature",
     "Drift",
+    "Export",
     "GroupCap",
     "ImportedProxy",
     "Key",

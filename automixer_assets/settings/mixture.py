@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.settings.base import Key, Section, distinct, with_profile
+from automixer_assets.settings.exports import Export
 
 if TYPE_CHECKING:
     from automixer_assets.scorers import Strategy
@@ -161,6 +162,9 @@ class Mixture(Section):
     uncertainty: Literal["documents", "documents_and_items"] = Field(
         description="what is resampled for the weights' intervals; items take a short pass on the accelerator"
     )
+    exports: list[Export] = Field(
+        default=[], description="trainers' files to write; they change nothing in the mixture"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -179,6 +183,7 @@ class Mixture(Section):
             if not self.snapshots:
                 raise ValueError("`snapshots` is empty: name some, or write `all`")
             distinct(self.snapshots, "snapshots")
+        distinct([export.format for export in self.exports], "exports")
         return self
 
     @model_validator(mode="after")
