@@ -264,7 +264,7 @@ def test_two_setups_at_once_install_once(checkout: Checkout):
 
 
 MAKEFILE = (ROOT / "Makefile").read_text()
-TARGETS = ["help", "setup", "demo", "test", "check", "dev", "bench", "bench-peers", "clean"]
+TARGETS = ["help", "setup", "demo", "test", "test-exports", "check", "dev", "bench", "bench-peers", "clean"]
 
 
 def test_make_help_lists_every_target():
@@ -290,9 +290,9 @@ def test_make_clean_deletes_state_outside_the_checkout_only_when_forced(tmp_path
 
 
 @pytest.mark.parametrize("state", ["", ".automixer"])
-def test_make_clean_deletes_the_default_state_and_the_venv(tmp_path: Path, state: str):
+def test_make_clean_deletes_the_default_state_and_the_environments(tmp_path: Path, state: str):
     (tmp_path / "Makefile").write_text(MAKEFILE)
-    for name in (".automixer", ".venv"):
+    for name in (".automixer", ".venv", ".venv-peers", ".venv-exports"):
         (tmp_path / name).mkdir()
     assert _make("clean", f"AUTOMIXER_STATE={state}", cwd=tmp_path).returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["Makefile"]

@@ -23,8 +23,8 @@ def write_handover(plan: ExportPlan, format: Format, exhaustion: str, out: Path)
     parts = [
         f"# {manifest.mixture} for {format.title}",
         f"Mixture `{manifest.mixture}@{manifest.digest[:SHORT_DIGEST]}`: which documents to pretrain on, in which "
-        f"groups, at which shares of tokens, chosen by AutoMixer (recipe {manifest.recipe}, profile {manifest.profile}) from "
-        f"the crawl snapshots {', '.join(manifest.snapshots)}.",
+        f"groups, at which shares of tokens, chosen by AutoMixer (recipe {manifest.recipe}, profile "
+        f"{manifest.profile}) from the crawl snapshots {', '.join(manifest.snapshots)}.",
         f"## Start training\n{_run(plan)}\n\n{format.start(plan)}",
         f"## Groups\n{_table(plan)}",
         f"Weights count {UNITS[format.unit]}",
@@ -42,8 +42,8 @@ def write_handover(plan: ExportPlan, format: Format, exhaustion: str, out: Path)
 def _run(plan: ExportPlan) -> str:
     return (
         f"Train on {plan.run_tokens:,} tokens in all. Paths below begin with `{plan.location}`; after moving this "
-        "folder, put its new place there, in this sheet's commands and in the configuration files alike. Documents lie in the "
-        "corpus's order: leave the trainer's shuffling on."
+        "folder, put its new place there, in this sheet's commands and in the configuration files alike. Documents lie "
+        "in the corpus's order: leave the trainer's shuffling on."
     )
 
 
@@ -92,7 +92,7 @@ def _origin(plan: ExportPlan) -> str:
     reference = plan.manifest.reference
     return (
         f"Digest of the mixture: `{plan.manifest.digest}`. `export.json` beside this sheet has the sha256 of every "
-        "file; `automixer mixture export` with the same options compares them again. Every input, down to the source files, "
-        "and the group definitions:\n"
+        "file; `automixer mixture export` with the same options compares them again. Every input, down to the source "
+        "files, and how the groups were made:\n"
         f"```\nautomixer lineage {reference}\nautomixer mixture show {reference}\n```"
     )

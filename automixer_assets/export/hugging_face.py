@@ -42,7 +42,8 @@ class HuggingFace(ParquetTexts):
         return (
             f"{SCRIPT} starts a group again when it runs out, without end, and the trainer stops at its number of "
             f"steps: {plan.repeated}. LLaMA-Factory's `interleave_over` starts groups again too, but ends once every "
-            f"group has run out.{caps_note(plan)} Documents are drawn at random, so shares come close to the weights as documents are counted in thousands."
+            f"group has run out.{caps_note(plan)} Documents are drawn at random, so shares come close to the weights "
+            "as documents are counted in thousands."
         )
 
     def start(self, plan: ExportPlan) -> str:

@@ -45,8 +45,8 @@ class Levanter(ParquetTexts):
             return f"Levanter starts a group again from its beginning: {plan.repeated}.{caps_note(plan)}"
         return (
             f"The schedule in {DATA} follows the mixture's phases at {plan.batch_size} sequences of "
-            f"{plan.sequence_length} tokens per step: a group that has reached its cap has weight 0 from then on, up to "
-            f"a block of {block_size(plan)} sequences. Levanter itself would start a group again."
+            f"{plan.sequence_length} tokens per step: a group that has reached its cap has weight 0 from then on, to "
+            f"within a block of {block_size(plan)} sequences. Levanter itself would start a group again."
         )
 
     def start(self, plan: ExportPlan) -> str:

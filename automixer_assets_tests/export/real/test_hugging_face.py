@@ -9,8 +9,9 @@ import pytest
 
 from automixer_assets.export import export_mixture
 from automixer_assets_tests.export.cases import STANDARD
+from automixer_assets_tests.export.real.libraries import require_library
 
-pytest.importorskip("datasets", reason="datasets is not installed: run `make test-exports`")
+require_library("datasets", "datasets")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,9 @@ def drawn(out) -> list[tuple[str, int]]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     documents = ((each["id"], each["n_tokens"]) for each in module.load_mixture(seed=3, shuffle_buffer=500))
-    ends = itertools.accumulate(documents, lambda before, each: (each[0], each[1], before[2] + each[1]), initial=("", 0, 0))
+    ends = itertools.accumulate(
+        documents, lambda before, each: (each[0], each[1], before[2] + each[1]), initial=("", 0, 0)
+    )
     next(ends)
     return [(doc_id, tokens) for doc_id, tokens, _ in itertools.takewhile(lambda each: each[2] <= 1_000_000, ends)]
 

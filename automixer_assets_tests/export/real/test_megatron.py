@@ -1,3 +1,4 @@
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import json
@@ -11,8 +12,9 @@ from automixer_assets.export import export_mixture
 from automixer_assets_tests.export.cases import Case
 from automixer_assets_tests.export.readers import expected_documents
 from automixer_assets_tests.export.real.conftest import SEQUENCE_LENGTH
+from automixer_assets_tests.export.real.libraries import require_library
 
-pytest.importorskip("megatron.core", reason="megatron-core is not installed: run `make test-exports`")
+require_library("megatron.core", "megatron-core")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,8 +29,8 @@ def one_process(tmp_path_factory):
 
 
 def exported(case: Case, out: Path) -> dict:
-    options = {"sequence_length": SEQUENCE_LENGTH, "batch_size": 8}
-    return export_mixture(**case.options(), format="megatron", out=out, **options).document
+    report = export_mixture(**case.options(), format="megatron", out=out, sequence_length=SEQUENCE_LENGTH, batch_size=8)
+    return report.document
 
 
 def build(splits: Path, samples: int, cache: Path):

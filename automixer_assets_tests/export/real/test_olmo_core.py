@@ -1,3 +1,4 @@
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import re
@@ -11,13 +12,16 @@ import yaml
 from automixer_assets.export import export_mixture
 from automixer_assets_tests.export.cases import Case
 from automixer_assets_tests.export.real.conftest import SEQUENCE_LENGTH
+from automixer_assets_tests.export.real.libraries import require_library
 
-pytest.importorskip("olmo_core", reason="ai2-olmo-core is not installed: run `make test-exports`")
+require_library("olmo_core", "ai2-olmo-core")
 
 
 def exported(case: Case, out: Path) -> dict[str, Any]:
-    options = {"sequence_length": SEQUENCE_LENGTH, "batch_size": 8}
-    return export_mixture(**case.options(), format="olmo-core", out=out, **options).document
+    report = export_mixture(
+        **case.options(), format="olmo-core", out=out, sequence_length=SEQUENCE_LENGTH, batch_size=8
+    )
+    return report.document
 
 
 def tokens_of(out: Path, work: Path) -> np.ndarray:
