@@ -31,6 +31,7 @@ WRITER_OPTIONS = "group_size:1"
 MAXTEXT = "maxtext_mixture.json"
 SCRIPT = "load_grain.py"
 SMALLEST = 100
+FRACTIONS = (0.5, 0.4, 0.6, 0.3, 0.7, 0.45, 0.55, 0.35, 0.65)
 
 
 class Grain(Format):
@@ -84,7 +85,7 @@ from load_grain import load_mixture
 
 dataset = load_mixture(seed=0)  # a grain.MapDataset of int32 arrays [{plan.sequence_length}], as long as the run
 ```
-Grain mixes by whole numbers, the smallest weight being {SMALLEST}: the configuration has those numbers and half a unit
+Grain mixes by whole numbers, the smallest weight being {SMALLEST}: the configuration has those numbers and a fraction
 more, which Grain cuts off. Every share is within 0.5 % of the one in the table."""
 
 
@@ -110,9 +111,21 @@ def write_records(path: Path, sequences: np.ndarray) -> None:
 def mixing_weights(shares: Mapping[str, float]) -> dict[str, float]:
     """Weights from which Grain makes the whole numbers that come closest to the shares.
 
-    Grain scales the smallest weight to 100 and cuts the others off to whole numbers, which would shift shares by up to
-    1 %. Half a unit above the nearest whole number survives the cut, and MaxText's normalisation before it.
+    Grain scales the smallest weight to 100 and cuts all of them off to whole numbers, which would shift shares by up to
+    1 %. A fraction above the nearest whole number survives the cut; which one also leaves the smallest weight at 100
+    after MaxText has divided by the sum is a matter of floating point.
     """
     smallest = min(shares.values())
     nearest = {label: round(SMALLEST * share / smallest) for label, share in shares.items()}
-    return {label: float(number) if shares[label] == smallest else number + 0.5 for label, number in nearest.items()}
+    candidates = [
+        {label: number + fraction * (number > SMALLEST) for label, number in nearest.items()} for fraction in FRACTIONS
+    ]
+    return next((each for each in candidates if _cut_off(each) == nearest), candidates[0])
+
+
+def _cut_off(weights: Mapping[str, float]) -> dict[str, int]:
+    """The whole numbers that Grain makes of the weights once MaxText has normalised them."""
+    total = sum(weights.values())
+    normalised = {label: weight / total for label, weight in weights.items()}
+    scale = SMALLEST / min(normalised.values())
+    return {label: int(weight * scale) for label, weight in normalised.items()}

@@ -48,7 +48,7 @@ class LitData(Format):
             chunks = [_chunk_info(out / path, plan.sequence_length) for path in group.files]
             index = {"chunks": chunks, "config": _config(plan.encoding.dtype, plan.sequence_length)}
             write_atomically(out / group.label / "index.json", json.dumps(index, sort_keys=True).encode())
-        passes = [max(1, math.ceil(group.passes)) if plan.capped else None for group in plan.groups]
+        passes = [max(1, math.ceil(round(group.passes, 6))) if plan.capped else None for group in plan.groups]
         groups = [
             {"name": group.label, "weight": group.weight, "passes": allowed}
             for group, allowed in zip(plan.groups, passes, strict=True)
