@@ -15,9 +15,9 @@ from automixer_assets.answers.findings import Check, Verification
 from automixer_assets.answers.groups import Counted, check_members, check_tables, check_thresholds, empty_count
 from automixer_assets.answers.inputs import PinnedInputs
 from automixer_assets.answers.manifest_numbers import check_budget, check_exposure, check_weights
+from automixer_assets.answers.rescore import rescore
 from automixer_assets.answers.scores import check_checkpoints, check_joint_shard, check_normalisation
 from automixer_assets.answers.shards import MixtureShard, MixtureShards
-from automixer_assets.answers.rescore import rescore
 from automixer_assets.progress import Progress
 
 Report = Callable[[str, float, str], AbstractContextManager[Progress]]
