@@ -15,6 +15,7 @@ from automixer_assets.answers.findings import Check, Verification
 from automixer_assets.answers.groups import Counted, check_members, check_tables, check_thresholds, empty_count
 from automixer_assets.answers.inputs import PinnedInputs
 from automixer_assets.answers.manifest_numbers import check_budget, check_exposure, check_weights
+from automixer_assets.answers.rescore import rescore
 from automixer_assets.answers.scores import check_checkpoints, check_joint_shard, check_normalisation
 from automixer_assets.answers.shards import MixtureShard, MixtureShards
 from automixer_assets.progress import Progress
@@ -23,14 +24,18 @@ Report = Callable[[str, float, str], AbstractContextManager[Progress]]
 """Opens a progress: label, total, unit."""
 
 NOT_RECOMPUTED = (
-    "influence scores at the checkpoints (their files are compared by digest; `--rescore N` scores documents again)",
+    "influence scores at the checkpoints (by digest, and those of N documents by `--rescore N`)",
     "training of the proxy, its evaluation, tokenisation and the flags of leaked documents (by digest)",
     "percentile_ranges.parquet, which describes the mixture and decides nothing (by digest)",
 )
 
 
-def verify(inputs: PinnedInputs, report: Report) -> Verification:
-    """All checks, from the manifest's own text to its last number. A check that cannot be made fails and says why."""
+def verify(inputs: PinnedInputs, report: Report, *, n_rescored: int = 0) -> Verification:
+    """All checks, from the manifest's own text to its last number. A check that cannot be made fails and says why.
+
+    Args:
+        n_rescored: how many documents to score again at the pinned checkpoints.
+    """
     checks = [check_document(inputs)]
     with report("digests", pinned_bytes(inputs), "bytes") as progress:
         checks += [check_artifacts(inputs, progress), check_shards(inputs)]
@@ -39,6 +44,9 @@ def verify(inputs: PinnedInputs, report: Report) -> Verification:
     unread = Check("pinned inputs", "Can the mixture be recomputed from them?")
     with unread.reading("pinned inputs"):
         checks += _recomputed(inputs, MixtureShards(inputs), constants, report)
+    if n_rescored:
+        with unread.reading("selected_checkpoints"), report("scoring", len(inputs.score_columns), "checkpoints") as at:
+            checks.append(rescore(inputs, n_rescored, at))
     return Verification(inputs.manifest.reference, (*checks, *([] if unread.passed else [unread])), NOT_RECOMPUTED)
 
 

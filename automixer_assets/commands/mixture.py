@@ -13,7 +13,11 @@ import typer
 from automixer_assets.commands import Config, Json, errors, open_automixer, open_instance, out
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from rich.console import RenderableType
+
+    from automixer_assets.progress import Progress
 
 app = typer.Typer(no_args_is_help=True, help="Ask about mixtures.")
 
@@ -113,6 +117,9 @@ def mixture_export(
 @app.command("verify")
 def mixture_verify(
     name: Annotated[str, typer.Argument(help="NAME, NAME@digest, or a manifest.json, wherever it was copied")],
+    rescore: Annotated[
+        int, typer.Option("--rescore", min=0, metavar="N", help="score N documents again at the pinned checkpoints")
+    ] = 0,
     json_: Json = False,
     config: Config = None,
 ) -> None:
@@ -125,7 +132,11 @@ def mixture_verify(
     automixer = open_automixer(config, None)
     with open_instance() as instance:
         inputs = find_inputs(instance, automixer.lake(), name)
-    found = verify(inputs, lambda label, total, unit: progress(label, total, unit, errors.print))
+
+    def report(label: str, total: float, unit: str) -> AbstractContextManager[Progress]:
+        return progress(label, total, unit, errors.print)
+
+    found = verify(inputs, report, n_rescored=rescore)
     _show(found.as_json(), verification_tables(found), json_)
     if not found.passed:
         raise typer.Exit(1)

@@ -19,7 +19,7 @@ VARIANTS = {
     "capped": {"mixtures.demo.exhaustion_policy": "stop_and_raise_others", "mixtures.demo.max_epochs": 0.14},
     "smaller": {"mixtures.demo.top_share": 0.3},
     "uniform alpha": {"recipes.demo.alpha": "uniform"},
-    "scaled": {"recipes.demo.normalisation": "median_mad", "recipes.demo.profile": "paper"},
+    "scaled": {"recipes.demo.normalisation": "median_mad"},
     "ranked": {"recipes.demo.normalisation": "rank", "mixtures.demo.weight_rule": "appendix_b"},
 }
 """Name -> settings that differ from the finished world's."""

@@ -84,7 +84,7 @@ def test_documents_alone_are_what_the_new_ones_do_under_the_old_thresholds(answe
     densities = {}
     for group in before.manifest.groups:
         kept = corpus.filter(pl.col(f"utility__{group.name}") >= group.threshold)  # no tie at either threshold
-        densities[group.name] = (kept["joint_utility"] * kept["n_tokens"]).sum() / kept["n_tokens"].sum()
+        densities[group.name] = _density(kept)
     name = before.manifest.groups[0].name
     weights = [{group.name: group.weight for group in side.manifest.groups} for side in (before, after)]
     first = densities[name] / sum(densities.values()) - weights[0][name]
@@ -93,10 +93,15 @@ def test_documents_alone_are_what_the_new_ones_do_under_the_old_thresholds(answe
     densities = {}
     for group in after.manifest.groups:
         kept = old.filter(pl.col(f"utility__{group.name}") >= group.threshold)
-        densities[group.name] = (kept["joint_utility"] * kept["n_tokens"]).sum() / kept["n_tokens"].sum()
+        densities[group.name] = _density(kept)
     second = weights[1][name] - densities[name] / sum(densities.values())
     found = next(group for group in _diff(answers, "paper", "grown").groups if group.name == name)
     assert found.parts["documents"] == pytest.approx((first + second) / 2, rel=1e-9)
+
+
+def _density(kept: pl.DataFrame) -> float:
+    tokens = kept["n_tokens"].to_numpy()
+    return float(kept["joint_utility"].to_numpy() @ tokens / tokens.sum())
 
 
 def _snapshot(path, inputs: PinnedInputs) -> str:

@@ -106,7 +106,7 @@ def test_an_unknown_id_names_near_ones_and_a_rejected_one_says_why(answers: Answ
     inputs, document = answers.inputs("paper"), _document(answers)
     with pytest.raises(ConfigurationError, match=re.escape(document["doc_id"])):
         _explain(inputs, document["doc_id"][1:-1])
-    with pytest.raises(ConfigurationError, match="rejected when MW-2026-01 was read .*: empty_text"):
+    with pytest.raises(ConfigurationError, match=r"rejected when MW-2026-01 was read .*: empty_text"):
         _explain(inputs, "empty")
     with pytest.raises(ConfigurationError, match="no id looks like it"):
         _explain(inputs, "§§§§")
