@@ -14,7 +14,7 @@ export AUTOMIXER_STATE DAGSTER_HOME OMP_NUM_THREADS OMP_WAIT_POLICY TOKENIZERS_P
 LINEAGE := assets/weight_manifest?view=lineage&lineageScope=upstream&lineageDepth=20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check dev bench bench-peers clean
+.PHONY: help setup demo test test-ui check dev bench bench-peers clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ demo: setup ## the whole pipeline on the embedded micro-world; prints the mixtur
 
 test: setup ## the tests; one of them: make test ARGS="-k lake"
 	@HF_HUB_OFFLINE=1 "$(BIN)/python" -m pytest -n 2 --dist loadgroup $(ARGS)
+
+test-ui: setup ## a day in the UI: make dev, a browser, a snapshot that arrives (some minutes; needs Chromium)
+	@AUTOMIXER_TEST_UI=1 HF_HUB_OFFLINE=1 "$(BIN)/python" -m pytest automixer_assets_tests/test_ui.py $(ARGS)
 
 check: setup ## ruff and pyright
 	@"$(BIN)/ruff" format --check . && "$(BIN)/ruff" check . && "$(BIN)/pyright"
