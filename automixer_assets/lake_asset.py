@@ -171,7 +171,7 @@ class Scope:
         require_consistent(self.instance, self.pins, self.name)
         self.made_with = digest_of(settings)
         inputs = [[pin.asset, pin.partition, pin.data_version] for pin in self.pins]
-        digest = digest_of({"asset": self.asset, "code": self.code, "settings": settings, "inputs": inputs})
+        digest = input_digest(self.asset, self.code, settings, inputs)
         return Build(digest, settings, list(self.pins), write, show, resumable, after)
 
     def progress(self, total: float, unit: str) -> AbstractContextManager[progress_module.Progress]:
@@ -179,6 +179,11 @@ class Scope:
 
 
 Plan = Callable[[Scope], Build]
+
+
+def input_digest(asset: str, code: str, settings: Any, inputs: Sequence[Sequence[str | None]]) -> str:
+    """Names an artefact; `inputs` are (asset, partition, data version) in the order in which they were pinned."""
+    return digest_of({"asset": asset, "code": code, "settings": settings, "inputs": inputs})
 
 
 @dataclass(frozen=True)

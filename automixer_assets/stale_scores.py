@@ -9,8 +9,10 @@ from typing import Any
 
 import dagster as dg
 
-from automixer_assets.lake_asset import LakeAsset, by_name
-from automixer_assets.lineage import latest
+from automixer_assets.assets.influence import BATCH_TOKENS
+from automixer_assets.errors import AutomixerError
+from automixer_assets.lake_asset import LakeAsset, by_name, input_digest, planned
+from automixer_assets.lineage import latest, upstream
 from automixer_assets.partitions import checkpoints_of, multi_key
 from automixer_assets.resources import Automixer
 
@@ -63,10 +65,10 @@ def find_stale_scores(
         missing: list[str] = []
         n_tokens = current = 0
         for checkpoint in sorted(instance.get_dynamic_partitions(str(checkpoints_of(proxy).name))):
-            fitted = query.is_current(checkpoint, automixer, instance)
+            versions = _versions(instance, automixer, proxy, query, checkpoint)
             for snapshot in snapshots:
                 cell = multi_key(checkpoint=checkpoint, snapshot=snapshot)
-                if fitted and scores.is_current(cell, automixer, instance):
+                if versions is not None and _is_made(instance, automixer, scores, cell, versions):
                     current += 1
                     continue
                 (missing if latest(instance, scores.asset, cell) is None else stale).append(cell)
@@ -75,6 +77,34 @@ def find_stale_scores(
         rate = _tokens_per_second(instance, scores)
         seconds = None if rate is None else n_tokens / rate
         yield StaleScores(proxy, stale, missing, current, n_tokens, unknown if stale or missing else [], seconds)
+
+
+def _versions(
+    instance: dg.DagsterInstance, automixer: Automixer, proxy: str, query: LakeAsset, checkpoint: str
+) -> dict[str, str] | None:
+    """Data versions that the checkpoint's scores would be made from; None where its query has to be fitted first."""
+    build = planned(query.asset, query.code, query.plan, checkpoint, automixer, instance)
+    fitted = None if isinstance(build, AutomixerError) else automixer.lake().find(query.kind, build.digest)
+    weights = latest(instance, f"{proxy}/proxy_checkpoints", checkpoint)
+    if fitted is None or weights is None:
+        return None
+    return {query.asset: fitted.content, f"{proxy}/proxy_checkpoints": weights.pin.data_version}
+
+
+def _is_made(
+    instance: dg.DagsterInstance, automixer: Automixer, scores: LakeAsset, cell: str, versions: dict[str, str]
+) -> bool:
+    """True when scoring would find its result in the lake. That the proxy has a new run is no reason to score again
+    where it left the same weights."""
+    found = latest(instance, scores.asset, cell)
+    _, _, snapshot = cell.partition("|")
+    corpus = latest(instance, "tokenized_corpus", snapshot)
+    if found is None or found.failed_checks or corpus is None:
+        return False
+    versions = {**versions, "tokenized_corpus": corpus.pin.data_version}
+    inputs = [[pin.asset, pin.partition, versions.get(pin.asset)] for pin in upstream(instance, found.pin)]
+    digest = input_digest(scores.asset, scores.code, BATCH_TOKENS, inputs)
+    return automixer.lake().find(scores.kind, digest) is not None
 
 
 def _tokens(instance: dg.DagsterInstance, snapshot: str) -> int | None:

@@ -271,3 +271,20 @@ def test_snapshots_are_listed_and_withdrawn(tmp_path: Path) -> None:
     unknown = place.run("snapshot", "remove", SNAPSHOT)
     assert unknown.code == 2
     assert f"no snapshot '{SNAPSHOT}' is registered" in unknown.sentence
+
+
+def test_stale_scores_are_listed_with_their_price_and_nothing_starts(tmp_path: Path) -> None:
+    place = create_place(tmp_path / "place")
+    found = place.run("snapshot", "stale", "--json")
+    assert json.loads(found.stdout) == [
+        {
+            "proxy": "demo",
+            "stale": [],
+            "missing": [],
+            "current": 0,
+            "tokens": 0,
+            "not_tokenized": [],
+            "seconds": None,
+        }
+    ]
+    assert place.run("snapshot", "stale").stdout == "all 0 scores of demo are current\n"

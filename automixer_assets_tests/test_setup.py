@@ -264,7 +264,19 @@ def test_two_setups_at_once_install_once(checkout: Checkout):
 
 
 MAKEFILE = (ROOT / "Makefile").read_text()
-TARGETS = ["help", "setup", "demo", "test", "test-exports", "check", "dev", "bench", "bench-peers", "clean"]
+TARGETS = [
+    "help",
+    "setup",
+    "demo",
+    "test",
+    "test-exports",
+    "test-ui",
+    "check",
+    "dev",
+    "bench",
+    "bench-peers",
+    "clean",
+]
 
 
 def test_make_help_lists_every_target():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import dagster as dg
@@ -52,9 +53,11 @@ def when_inputs_change(can_be_made: CanBeMade) -> dg.AutomationCondition[dg.Asse
 
 def joint_influence_sensor() -> dg.AutomationConditionSensorDefinition:
     """Evaluates the condition of `joint_influence`; a sensor of its own has a switch of its own."""
-    return dg.AutomationConditionSensorDefinition(
-        JOINT_INFLUENCE_SENSOR,
-        target=dg.AssetSelection.assets("joint_influence"),
-        use_user_code_server=True,  # the daemon's own process knows no conditions but Dagster's
-        description="Blends a snapshot's scores when all of them are there and some are new. No accelerator.",
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # tried out with the pinned version
+        return dg.AutomationConditionSensorDefinition(
+            JOINT_INFLUENCE_SENSOR,
+            target=dg.AssetSelection.assets("joint_influence"),
+            use_user_code_server=True,  # the daemon's own process knows no conditions but Dagster's
+            description="Blends a snapshot's scores when all of them are there and some are new. No accelerator.",
+        )
