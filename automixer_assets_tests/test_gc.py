@@ -266,8 +266,7 @@ def test_scores_of_a_withdrawn_snapshot_stay_while_a_mixture_pins_them(world: Wo
     with world.active():
         assets = all_assets(Automixer().settings())
     world.instance.delete_dynamic_partition("snapshot", "MW-2026-02")
-    world.run("+weight_manifest")
-    world.run("group_characteristics")
+    world.run()
     pinned = survey(world.instance, world.lake, assets, Retention())
     assert not [each for each in pinned.removable if "influence" in each.uri]
     lone = survey(world.instance, world.lake, assets, Retention(keep_last=1))
