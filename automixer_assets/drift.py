@@ -14,6 +14,7 @@ import polars as pl
 
 N_BINS = 10
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+QUARTILES = (0.25, 0.5, 0.75)
 MINIMUM_DOCUMENTS = 50
 """Below that nothing is said about drift."""
 SIGNIFICANCE = 0.999
@@ -48,7 +49,7 @@ class Movement:
             return []
         said = [f"stability index {self.index:.2f}"] if self.index > index else []
         if self.shift is not None and abs(self.shift) > shift:
-            said.append(f"quantiles by {self.shift:+.2f} interquartile ranges")
+            said.append(f"quartiles by {self.shift:+.2f} interquartile ranges")
         return said
 
 
@@ -112,14 +113,17 @@ def _binned(values: pl.Series, edges: Sequence[float]) -> list[int]:
 
 
 def _shift(old: pl.Series, new: pl.Series) -> tuple[float | None, tuple[tuple[float, float, float], ...]]:
-    """The quantile that moved furthest, in interquartile ranges of the old sample, and all of them."""
+    """The quartile that moved furthest, in interquartile ranges of the old sample, and all quantiles.
+
+    Utilities have heavy tails, whose quantiles move by many such ranges from one sample to the next.
+    """
     if old.is_empty() or new.is_empty():
         return None, ()
     quantiles = tuple((q, _quantile(old, q), _quantile(new, q)) for q in QUANTILES)
     spread = _quantile(old, 0.75) - _quantile(old, 0.25)
     if spread == 0:
         return None, quantiles
-    return max(((after - before) / spread for _, before, after in quantiles), key=abs), quantiles
+    return max(((after - before) / spread for q, before, after in quantiles if q in QUARTILES), key=abs), quantiles
 
 
 def _quantile(values: pl.Series, q: float) -> float:

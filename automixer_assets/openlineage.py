@@ -45,7 +45,7 @@ def _run(node: Node) -> Document:
     event = node.event
     facets = {
         "parent": _facet(
-            f"{SPEC}/facets/1-0-1/ParentRunFacet.json#/$defs/ParentRunFacet",
+            f"{SPEC}/facets/1-2-0/ParentRunFacet.json#/$defs/ParentRunFacet",
             run={"runId": event.run_id},
             job={"namespace": "dagster", "name": event.asset},
         ),
@@ -55,7 +55,7 @@ def _run(node: Node) -> Document:
     }
     if event.program is not None:
         facets["processing_engine"] = _facet(
-            f"{SPEC}/facets/1-1-0/ProcessingEngineRunFacet.json#/$defs/ProcessingEngineRunFacet",
+            f"{SPEC}/facets/1-1-1/ProcessingEngineRunFacet.json#/$defs/ProcessingEngineRunFacet",
             name="automixer-assets",
             version=str(event.program["version"]),
         )
@@ -66,7 +66,7 @@ def _run(node: Node) -> Document:
 
 def _job(node: Node) -> Document:
     kind = _facet(
-        f"{SPEC}/facets/2-0-3/JobTypeJobFacet.json#/$defs/JobTypeJobFacet",
+        f"{SPEC}/facets/2-0-4/JobTypeJobFacet.json#/$defs/JobTypeJobFacet",
         processingType="BATCH",
         integration="DAGSTER",
         jobType="ASSET",

@@ -83,7 +83,7 @@ def test_a_shifted_distribution_is_said_with_its_shift():
     assert found.shift == pytest.approx(2.0, rel=0.05)
     assert found.beyond(0.25, 0.5) == [
         f"stability index {found.index:.2f}",
-        f"quantiles by {found.shift:+.2f} interquartile ranges",
+        f"quartiles by {found.shift:+.2f} interquartile ranges",
     ]
     assert found.beyond(99, 99) == []
     moved = [after - before for _, before, after in found.quantiles]

@@ -177,8 +177,8 @@ def _changes(scope: Scope, event: Event, joint: Sequence[Pin]) -> tuple[list[str
     words = [f"snapshot {name} is new" for name in snapshots if asset_name("tokenized_corpus", name) not in versions]
     words += [f"snapshot {name} is gone" for name in sorted(map(str, withdrawn))]
     words += _setting_changes(scope, event)
-    fresh = [each for each in differing if each.name in versions]
-    words += sorted({each.asset for each in fresh})[:SHOWN_CHANGES]
+    first = [each for each in differing if each.name in versions and not named & {pin.name for pin in each.pins}]
+    words += sorted({each.asset for each in first if each.asset != "grouped_shards"})[:SHOWN_CHANGES]
     return snapshots, words
 
 

@@ -12,7 +12,7 @@ class Drift(Section):
 
     previous: int = Field(default=4, gt=0, description="snapshots, in name order, that a new one is compared with")
     population_stability: float = Field(default=0.25, gt=0, description="population stability index of a distribution")
-    quantile_shift: float = Field(default=0.5, gt=0, description="in interquartile ranges of the previous snapshots")
+    quantile_shift: float = Field(default=0.5, gt=0, description="of the quartiles, in interquartile ranges before")
     threshold_shift: float = Field(
         default=0.05, gt=0, le=1, description="share of the candidates between a group's old and new threshold"
     )
