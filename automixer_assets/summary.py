@@ -11,13 +11,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from automixer_assets.benchmark.redrawn import alpha_intervals
 from automixer_assets.comparison import MEAN_TASK
 from automixer_assets.metadata import format_cell
 from automixer_assets.mixture.manifest import Manifest
 from automixer_assets.pages.characteristics import characteristics_tables
 from automixer_assets.pages.evaluation import comparison_grid
-from automixer_assets.pages.mixture import contrast_note, manifest_groups
+from automixer_assets.pages.mixture import contrast_note, doubt_note, manifest_groups
 from automixer_assets.pages.simulation import benchmark_grid
+from automixer_assets.pages.uncertainty import interval_grid, interval_notes, runners_up
 from automixer_assets.removals import RemovalReport
 
 SHOWN_ENTRIES = 5
@@ -74,10 +76,24 @@ def manifest_tables(manifest: Manifest) -> Sequence[RenderableType]:
     note = (
         f"profile {manifest.profile}, options that differ: {options}; snapshots: {', '.join(manifest.snapshots)}; "
         f"budget {manifest.token_budget:,} tokens, shortfall {manifest.shortfall:,}; "
-        f"weight contrast {contrast_note(manifest)}; when a group runs out: {manifest.exhaustion_policy}"
+        f"weight contrast {contrast_note(manifest)}; when a group runs out: {manifest.exhaustion_policy}; "
+        f"{doubt_note(manifest)}"
     )
     title = f"Mixture {manifest.mixture}@{manifest.digest[:12]}"
     return [frame_table(manifest_groups(manifest).drop("alpha", "tasks"), title, note)]
+
+
+def uncertainty_panel(manifest: Manifest, folder: Path, selected: Path | None) -> Sequence[RenderableType]:
+    """How sure the weights are, by what is drawn again, and how often other checkpoints would have been selected."""
+    intervals = pl.read_parquet(folder / "intervals.parquet")
+    title = f"Weights of {manifest.mixture}@{manifest.digest[:12]}: 95 % intervals by what is drawn again"
+    panel = [frame_table(interval_grid(intervals), title, "; ".join(interval_notes(folder)))]
+    if selected is not None:
+        others = _shortened(runners_up(pl.read_parquet(selected / "winners.parquet")))
+        panel.append(frame_table(others, "Had other selection items been drawn: how often would another step have won"))
+        alphas = alpha_intervals(pl.read_parquet(selected / "redrawn.parquet"))
+        panel.append(frame_table(alphas, "Checkpoints that would have been selected, and 95 % of their alphas"))
+    return panel
 
 
 def characteristics_panel(manifest: Manifest, folder: Path) -> Sequence[RenderableType]:
