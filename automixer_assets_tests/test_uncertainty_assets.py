@@ -15,6 +15,8 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import Artifact
 from automixer_assets.mixture.item_uncertainty import density_shifts, read_contributions
 from automixer_assets.mixture.manifest import Manifest, load_manifest
+from automixer_assets.pages.mixture import show_selected_checkpoints
+from automixer_assets.pages.uncertainty import runners_up, show_weight_uncertainty
 from automixer_assets.resources import PROJECT_ROOT
 from automixer_assets_tests.command import Place
 from automixer_assets_tests.world import World
@@ -103,10 +105,20 @@ def _cli_says_it(world: World) -> None:
 
 
 def test_the_page_shows_parts_and_how_often_another_checkpoint_would_have_won(finished: World) -> None:
-    page = finished.latest_metadata("weight_uncertainty", "demo")
+    page = show_weight_uncertainty(finished.artifact("weight_uncertainty", "demo"))
     assert {"weights: 95 % intervals by what is drawn again", "weights and their intervals", "notes"} <= set(page)
-    page = finished.latest_metadata("selected_checkpoints", "demo")
-    assert "how often would another checkpoint have won, had other items been drawn" in page
+    selected = finished.artifact("selected_checkpoints", "demo")
+    assert "how often would another checkpoint have won, had other items been drawn" in show_selected_checkpoints(
+        selected
+    )
+    others = runners_up(pl.read_parquet(selected.path / "winners.parquet"))
+    sure = dict(
+        finished.table("selected_checkpoints", "demo", "assignments.parquet")
+        .select("task", "selection_probability")
+        .iter_rows()
+    )
+    assert dict(others.select("task", "probability").iter_rows()) == sure
+    assert others["another would have won"].to_list() == pytest.approx([1 - sure[task] for task in others["task"]])
 
 
 def test_a_uniform_mixture_has_no_items_to_resample(world: World) -> None:
@@ -117,7 +129,7 @@ def test_a_uniform_mixture_has_no_items_to_resample(world: World) -> None:
     ]
 
 
-def test_ranks_are_refused_before_anything_is_scored(world: World) -> None:
+def test_ranks_are_refused_by_name(world: World) -> None:
     overrides = {**ITEMS, "recipes.demo.normalisation": "rank"}
     with pytest.raises(AutomixerError, match="under `normalisation: rank`: set `uncertainty: documents`"):
         world.run("+weight_manifest", "demo", overrides=overrides)
