@@ -16,6 +16,7 @@ from automixer_assets.mixture.manifest import Manifest, load_manifest
 
 ASSET = dg.AssetKey("weight_manifest")
 CHARACTERISTICS = dg.AssetKey("group_characteristics")
+UNCERTAINTY = dg.AssetKey("weight_uncertainty")
 PAGE = 200
 
 
@@ -109,16 +110,47 @@ def find_characteristics(instance: dg.DagsterInstance, lake: Lake, manifest: Man
         ConfigurationError: it was not made, or from other groups only.
     """
     grouped = next(pin.data_version for pin in manifest.pins if pin.asset == "grouped_shards")
-    wanted = dg.AssetRecordsFilter(asset_key=CHARACTERISTICS, asset_partitions=[manifest.mixture])
+    found = _made_from(instance, lake, CHARACTERISTICS, manifest.mixture, "grouped_shards", grouped)
+    if found is None:
+        raise ConfigurationError(
+            f"what is characteristic of {manifest.reference[: len(manifest.mixture) + 13]} was not looked for yet: "
+            f"run `automixer materialize +group_characteristics --partition {manifest.mixture}`"
+        )
+    return found
+
+
+def find_uncertainty(instance: dg.DagsterInstance, lake: Lake, manifest: Manifest) -> Path:
+    """The folder of weight_uncertainty that was made from this very manifest.
+
+    Raises:
+        ConfigurationError: it was not made, or from other manifests only.
+    """
+    found = _made_from(instance, lake, UNCERTAINTY, manifest.mixture, "weight_manifest", manifest.digest)
+    if found is None:
+        raise ConfigurationError(
+            f"how sure the weights of {manifest.reference[: len(manifest.mixture) + 13]} are was not asked yet: "
+            f"run `automixer materialize +weight_uncertainty --partition {manifest.mixture}`"
+        )
+    return found
+
+
+def find_selected(lake: Lake, manifest: Manifest) -> Path | None:
+    """The folder of selected_checkpoints that the manifest was made from; None where no checkpoint was selected."""
+    uris = [pin.uri for pin in manifest.pins if pin.asset == "selected_checkpoints" and pin.uri is not None]
+    return lake.open(uris[0]).path if uris else None
+
+
+def _made_from(
+    instance: dg.DagsterInstance, lake: Lake, asset: dg.AssetKey, mixture: str, upstream: str, version: str | None
+) -> Path | None:
+    """The latest folder of an asset of that mixture that pins this version of `upstream`."""
+    wanted = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=[mixture])
     for record in instance.fetch_materializations(wanted, limit=PAGE).records:
         pins = () if record.asset_materialization is None else recorded_pins(record.asset_materialization.metadata)
-        if grouped in [pin.data_version for pin in pins if pin.asset == "grouped_shards"]:
+        if version in [pin.data_version for pin in pins if pin.asset == upstream]:
             assert record.asset_materialization is not None
             return lake.open(str(record.asset_materialization.metadata["uri"].value)).path
-    raise ConfigurationError(
-        f"what is characteristic of {manifest.reference[: len(manifest.mixture) + 13]} was not looked for yet: "
-        f"run `automixer materialize +group_characteristics --partition {manifest.mixture}`"
-    )
+    return None
 
 
 def list_mixtures(instance: dg.DagsterInstance, lake: Lake) -> list[dict[str, object]]:

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from automixer_assets.benchmark.redrawn import alpha_intervals
 from automixer_assets.comparison import MEAN_TASK
 from automixer_assets.export import SHEET, ExportReport
 from automixer_assets.metadata import format_cell
@@ -19,8 +20,15 @@ from automixer_assets.mixture.manifest import Manifest
 from automixer_assets.pages.characteristics import characteristics_tables
 from automixer_assets.pages.evaluation import comparison_grid
 from automixer_assets.pages.exports import export_groups
-from automixer_assets.pages.mixture import contrast_note, exposure_histogram, manifest_budget, manifest_groups
+from automixer_assets.pages.mixture import (
+    contrast_note,
+    doubt_note,
+    exposure_histogram,
+    manifest_budget,
+    manifest_groups,
+)
 from automixer_assets.pages.simulation import benchmark_grid
+from automixer_assets.pages.uncertainty import interval_grid, interval_notes, runners_up
 from automixer_assets.removals import RemovalReport
 
 SHOWN_ENTRIES = 5
@@ -86,7 +94,8 @@ def manifest_tables(manifest: Manifest) -> Sequence[RenderableType]:
     note = (
         f"profile {manifest.profile}, options that differ: {options}; snapshots: {', '.join(manifest.snapshots)}; "
         f"budget {manifest.token_budget:,} tokens, shortfall {manifest.shortfall:,}; "
-        f"weight contrast {contrast_note(manifest)}; when a group runs out: {manifest.exhaustion_policy}"
+        f"weight contrast {contrast_note(manifest)}; when a group runs out: {manifest.exhaustion_policy}; "
+        f"{doubt_note(manifest)}"
     )
     title = f"Mixture {manifest.mixture}@{manifest.digest[:12]}"
     return [
@@ -112,6 +121,19 @@ def exposure_tables(folder: Path) -> Sequence[RenderableType]:
             most.select("expected_exposures", "n_groups", "n_copies", "snapshot", "doc_id"), "Exposure: the most read"
         ),
     ]
+
+
+def uncertainty_panel(manifest: Manifest, folder: Path, selected: Path | None) -> Sequence[RenderableType]:
+    """How sure the weights are, by what is drawn again, and how often other checkpoints would have been selected."""
+    intervals = pl.read_parquet(folder / "intervals.parquet")
+    title = f"Weights of {manifest.mixture}@{manifest.digest[:12]}: 95 % intervals by what is drawn again"
+    panel = [frame_table(interval_grid(intervals), title, "; ".join(interval_notes(folder)))]
+    if selected is not None:
+        others = _shortened(runners_up(pl.read_parquet(selected / "winners.parquet")))
+        panel.append(frame_table(others, "Had other selection items been drawn: how often would another step have won"))
+        alphas = alpha_intervals(pl.read_parquet(selected / "redrawn.parquet"))
+        panel.append(frame_table(alphas, "Checkpoints that would have been selected, and 95 % of their alphas"))
+    return panel
 
 
 def characteristics_panel(manifest: Manifest, folder: Path) -> Sequence[RenderableType]:

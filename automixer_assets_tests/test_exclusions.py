@@ -19,7 +19,13 @@ from automixer_assets_tests.command import SNAPSHOT, Place, create_finished_plac
 from automixer_assets_tests.world import FIRST_SNAPSHOTS, N_DOCUMENTS, World, fingerprints
 
 N_UNION = sum(N_DOCUMENTS.values())
-REMADE = ["grouped_shards[demo]", "weight_manifest[demo]", "group_characteristics[demo]", "target_runs[demo]"]
+REMADE = [
+    "grouped_shards[demo]",
+    "weight_manifest[demo]",
+    "group_characteristics[demo]",
+    "weight_uncertainty[demo]",
+    "target_runs[demo]",
+]
 EXCLUDE = {"mixtures.demo.leaked_documents": "exclude"}
 
 

@@ -11,17 +11,13 @@ from automixer_assets import code_versions
 from automixer_assets.mixture.sql import load_sql
 from automixer_assets_tests.world import FIRST_SNAPSHOTS, NEW_SNAPSHOT, World, fingerprints
 
-MADE_OF_GROUPS = {
-    "demo": (
-        "grouped_shards",
-        "group_characteristics",
-        "item_contributions",
-        "weight_manifest",
-        "target_runs",
-        "weight_uncertainty",
-    ),
-    "uniform": ("grouped_shards", "group_characteristics", "weight_manifest", "target_runs", "weight_uncertainty"),
-}
+MADE_OF_GROUPS = (
+    "grouped_shards",
+    "weight_manifest",
+    "group_characteristics",
+    "weight_uncertainty",
+    "target_runs",
+)
 
 
 def test_running_again_runs_nothing_and_leaves_the_lake_alone(world: World):
@@ -132,4 +128,4 @@ def test_a_comment_in_sql_changes_no_code_version_and_a_word_does(monkeypatch: p
 
 
 def _from_groups_on(mixture: str) -> list[str]:
-    return [f"{asset}[{mixture}]" for asset in MADE_OF_GROUPS[mixture]]
+    return [f"{asset}[{mixture}]" for asset in MADE_OF_GROUPS]

@@ -153,7 +153,6 @@ def tiny_settings() -> dict[str, Any]:
     }
     settings["targets"]["mixtures"] = ["demo"]
     settings["mixtures"] = {name: settings["mixtures"][name] | {"token_budget": TOKEN_BUDGET} for name in MIXTURES}
-    settings["mixtures"]["demo"]["uncertainty"] = "documents_and_items"
     settings["recipes"] = {name: settings["recipes"][name] for name in MIXTURES}
     settings["recipes"]["demo"]["early_checkpoint"] = True  # so short a run is best at its end on every task
     return settings

@@ -40,28 +40,40 @@ def mixture_show(
     why: Annotated[
         bool, typer.Option("--why", help="what sets each group apart from the corpus, and some documents")
     ] = False,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="intervals of the weights, by what is drawn again")
+    ] = False,
     json_: Json = False,
     config: Config = None,
 ) -> None:
-    """The weight manifest of a mixture: groups, weights, tokens, exposure; or why these documents."""
-    from automixer_assets.catalogue import find_characteristics, find_mixture
+    """The weight manifest of a mixture: groups, weights, exposure; or why these documents, or how sure the weights."""
+    from automixer_assets.catalogue import find_characteristics, find_mixture, find_selected, find_uncertainty
+    from automixer_assets.errors import ConfigurationError
     from automixer_assets.mixture.manifest import load_manifest
     from automixer_assets.pages.characteristics import characteristics_json
-    from automixer_assets.summary import characteristics_panel, exposure_tables, manifest_tables
+    from automixer_assets.pages.uncertainty import uncertainty_json
+    from automixer_assets.summary import characteristics_panel, exposure_tables, manifest_tables, uncertainty_panel
 
+    if why and uncertainty:
+        raise ConfigurationError("--why and --uncertainty answer two questions: ask one at a time")
     automixer = open_automixer(config, None)
+    lake = automixer.lake()
     with open_instance() as instance:
-        made = find_mixture(instance, automixer.lake(), name)
+        made = find_mixture(instance, lake, name)
         manifest = load_manifest(made / "manifest.json")
-        folder = find_characteristics(instance, automixer.lake(), manifest) if why else None
+        reasons = find_characteristics(instance, lake, manifest) if why else None
+        doubts = find_uncertainty(instance, lake, manifest) if uncertainty else None
+    document, parts = manifest.model_dump(mode="json"), [*manifest_tables(manifest), *exposure_tables(made)]
+    if reasons is not None:
+        document, parts = characteristics_json(reasons), characteristics_panel(manifest, reasons)
+    if doubts is not None:
+        selected = find_selected(lake, manifest)
+        document, parts = uncertainty_json(doubts, selected), uncertainty_panel(manifest, doubts, selected)
     if json_:
-        document = manifest.model_dump(mode="json")
-        if folder is not None:
-            document = {"mixture": manifest.mixture, "digest": manifest.digest, **characteristics_json(folder)}
-        sys.stdout.write(json.dumps(document, indent=1) + "\n")
+        named = {"mixture": manifest.mixture, "digest": manifest.digest} if why or uncertainty else {}
+        sys.stdout.write(json.dumps({**named, **document}, indent=1) + "\n")
         return
-    shown = [*manifest_tables(manifest), *exposure_tables(made)]
-    for part in shown if folder is None else characteristics_panel(manifest, folder):
+    for part in parts:
         out.print(part)
 
 

@@ -70,7 +70,10 @@ def score_items(
     total = of_fit + sum(item.n_counted for item in flat)
 
     def tick(already: int) -> OnProgress | None:
-        return None if on_progress is None else lambda done, _: on_progress(already + done, total)
+        if on_progress is None:
+            return None
+        report = on_progress
+        return lambda done, _: report(already + done, total)
 
     query = fit_query(
         model,

@@ -195,7 +195,7 @@ def write_contributions(
     )
     first_half = pl.col("weight").filter(pl.col("half") == 0).sum()
     drawn = sample.members.group_by("group").agg(
-        pl.len().alias("n_sampled"),
+        pl.len().cast(pl.Int64).alias("n_sampled"),
         pl.col("n_members").first().alias("n_documents"),
         first_half.alias("first_half_share"),
     )

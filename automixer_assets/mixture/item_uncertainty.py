@@ -75,7 +75,7 @@ def density_shifts(contributions: ItemContributions, replicates: int, seed: int 
     }
     shifts = np.zeros((replicates, len(contributions.groups)))
     for each in contributions.checkpoints:
-        moved = sum(drawn[task] @ table for task, table in each.tasks.items()) / len(each.tasks)
+        moved = np.mean([drawn[task] @ table for task, table in each.tasks.items()], axis=0)
         utility, centre, scale = moved[:, :-2], moved[:, -2:-1], moved[:, -1:]  # [replicates, groups], [.., 1], [.., 1]
         rescaled = np.where(each.scale + scale > 0, each.scale + scale, np.nan)
         shifts += each.alpha * (utility - centre - each.densities * scale) / rescaled

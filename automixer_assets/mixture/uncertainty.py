@@ -102,7 +102,8 @@ def weight_intervals(
     """Percentile intervals of the mixer's weights over resamples, in the order of the groups.
 
     Args:
-        shifts: what drawing other items adds to the densities, [replicates, groups] (`density_shifts`); none without.
+        shifts: what drawing other items adds to the densities, a row per replicate, [replicates, groups] (see
+            `density_shifts`); without them items are not resampled.
         documents: whether documents are resampled; if not, every replicate has the corpus itself.
     """
     weights = replicate_weights(sums, mixer, shifts=shifts, documents=documents, replicates=replicates, seed=seed)
@@ -124,11 +125,11 @@ def replicate_weights(
     seed: int = 0,
 ) -> np.ndarray:
     """Weights of every replicate, [replicates, groups]; NaN where the mixer gives none."""
-    n_buckets = sums.n_tokens.shape[1]
-    even = np.full(n_buckets, 1 / n_buckets)
-    random = np.random.default_rng(seed)
-    draws = random.multinomial(n_buckets, even, size=replicates) if documents else np.ones((replicates, n_buckets))
+    n_buckets, random = sums.n_tokens.shape[1], np.random.default_rng(seed)
     moved = np.zeros((replicates, len(sums.groups))) if shifts is None else shifts
+    size = len(moved)
+    even = np.full(n_buckets, 1 / n_buckets)
+    draws = random.multinomial(n_buckets, even, size=size) if documents else np.ones((size, n_buckets))
     return np.array([_weigh(sums, counts, shift, mixer) for counts, shift in zip(draws, moved, strict=True)])
 
 

@@ -14,6 +14,7 @@ from automixer_assets.mixture.exposure import ExposureSummary, summarise_exposur
 from automixer_assets.mixture.groups import UTILITY_PREFIX, utility_column
 from automixer_assets.mixture.manifest import Manifest, ManifestGroup, load_manifest
 from automixer_assets.mixture.normalisation import read_normalisation
+from automixer_assets.pages.uncertainty import runners_up
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,18 +56,6 @@ def show_selected_checkpoints(artifact: Artifact) -> Metadata:
         "never above chance + 2 stderr": ", ".join(flagged) or "none",
         "alpha": metadata.plot(draw, height=2.6),
     }
-
-
-def runners_up(winners: pl.DataFrame) -> pl.DataFrame:
-    """A row per task: the chosen checkpoint, how likely it is to win again, and which other one would most often."""
-    chosen = winners.filter("chosen").select("task", pl.col("checkpoint").alias("chosen"), "probability")
-    others = winners.filter(pl.col("chosen").not_()).group_by("task", maintain_order=True).first()
-    runner_up = others.select(
-        "task", pl.col("checkpoint").alias("runner-up"), pl.col("probability").alias("runner-up's probability")
-    )
-    return chosen.join(runner_up, on="task", how="left", maintain_order="left").with_columns(
-        (1 - pl.col("probability")).alias("another would have won")
-    )
 
 
 def show_joint_influence(artifact: Artifact, normalisation: str) -> Metadata:
@@ -180,6 +169,7 @@ def show_weight_manifest(artifact: Artifact) -> Metadata:
         "budget: what each group gives": metadata.table(manifest_budget(manifest)),
         "weights": metadata.plot(lambda axes: _draw_weights(axes, manifest)),
         "mixture": manifest.reference,
+        "how sure": doubt_note(manifest),
         "profile": manifest.profile,
         "options that differ": ", ".join(f"{name}={value}" for name, value in manifest.options.items()) or "none",
         "token budget": manifest.token_budget,
@@ -264,6 +254,15 @@ def contrast_note(manifest: Manifest) -> str:
     return f"{manifest.weight_contrast:.3f}" + (" (warning: the weights are nearly uniform)" if nearly else "")
 
 
+def doubt_note(manifest: Manifest) -> str:
+    """Which weights could as well be half or twice as large."""
+    doubtful = [group.name for group in manifest.groups if group.doubtful]
+    asked = f"see `automixer mixture show {manifest.mixture} --uncertainty`"
+    if not doubtful:
+        return f"no weight's interval spans a factor of two, {asked}"
+    return f"doubtful weights (interval of a factor of two or more): {', '.join(doubtful)}, {asked}"
+
+
 def _draw_weights(axes: Axes, manifest: Manifest) -> None:
     positions = range(len(manifest.groups))
     axes.bar(
@@ -273,6 +272,9 @@ def _draw_weights(axes: Axes, manifest: Manifest) -> None:
         color=metadata.PALETTE[0],
         label="weight",
     )
+    for x, group in zip(positions, manifest.groups, strict=True):
+        if group.weight_interval is not None:
+            axes.vlines(x - 0.2, *group.weight_interval, color="#333333")
     axes.bar(
         [x + 0.2 for x in positions],
         [g.weight_appendix_b for g in manifest.groups],

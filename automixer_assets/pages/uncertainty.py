@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -69,6 +69,15 @@ def show_weight_uncertainty(artifact: Artifact) -> Metadata:
     }
 
 
+def uncertainty_json(folder: Path, selected: Path | None) -> dict[str, Any]:
+    """The whole tables of a mixture's weights, and of the selection that they rest on."""
+    tables = {"intervals": folder / "intervals.parquet", "unscored": folder / "unscored.parquet"}
+    if selected is not None:
+        tables |= {name: selected / f"{name}.parquet" for name in ("winners", "redrawn")}
+    found = {name: pl.read_parquet(path).to_dicts() for name, path in tables.items() if path.exists()}
+    return {**found, "notes": interval_notes(folder)}
+
+
 def interval_grid(intervals: pl.DataFrame) -> pl.DataFrame:
     """A row per group, a column per part that is resampled."""
     noted = intervals.select(
@@ -79,6 +88,18 @@ def interval_grid(intervals: pl.DataFrame) -> pl.DataFrame:
     )
     parts = intervals["resampled"].unique(maintain_order=True)
     return noted.pivot("resampled", index=["group", "weight"], values="interval").select("group", "weight", *parts)
+
+
+def runners_up(winners: pl.DataFrame) -> pl.DataFrame:
+    """A row per task: the chosen checkpoint, how likely it is to win again, and which other one would most often."""
+    chosen = winners.filter("chosen").select("task", pl.col("checkpoint").alias("chosen"), "probability")
+    others = winners.filter(pl.col("chosen").not_()).group_by("task", maintain_order=True).first()
+    runner_up = others.select(
+        "task", pl.col("checkpoint").alias("runner-up"), pl.col("probability").alias("runner-up's probability")
+    )
+    return chosen.join(runner_up, on="task", how="left", maintain_order="left").with_columns(
+        (1 - pl.col("probability")).alias("another would have won")
+    )
 
 
 def interval_notes(folder: Path) -> list[str]:
