@@ -26,6 +26,8 @@ from automixer_assets.files import files_below, remove_temporaries, sync_folder,
 MARKER = "_COMPLETE.json"
 SCRATCH = "_scratch"
 """A subfolder of the working folder for resumable intermediate state; removed before publishing."""
+PARTIAL = ".partial-"
+"""How the name of a working folder begins; what follows is the digest that it will be published under."""
 DIGEST_LENGTH = 32
 MINIMUM_FREE_BYTES = 64 * 2**20
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -106,7 +108,7 @@ class Lake:
             return self._write(kind, digest, writer, resumable)
 
     def _write(self, kind: str, digest: str, writer: Callable[[Path], Written | None], resumable: bool) -> Artifact:
-        working, final = self.root / kind / f".partial-{digest}", self.root / kind / digest
+        working, final = self.root / kind / f"{PARTIAL}{digest}", self.root / kind / digest
         if final.exists():  # a folder without its marker: deleted or copied halfway
             shutil.rmtree(final)
         if working.exists() and not resumable:

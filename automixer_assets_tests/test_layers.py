@@ -10,7 +10,18 @@ import pytest
 from automixer_assets.resources import PROJECT_ROOT
 
 PACKAGE = PROJECT_ROOT / "automixer_assets"
-METHOD = ("corpus", "proxy", "benchmark", "influence", "mixture", "scorers", "mixers", "microworld", "settings")
+METHOD = (
+    "corpus",
+    "proxy",
+    "benchmark",
+    "influence",
+    "mixture",
+    "export",
+    "scorers",
+    "mixers",
+    "microworld",
+    "settings",
+)
 METHOD_FILES = sorted(
     [path for folder in METHOD for path in (PACKAGE / folder).rglob("*.py")]
     + [PACKAGE / f"{name}.py" for name in ("lake", "files", "errors", "comparison", "progress")]

@@ -6,6 +6,7 @@ from automixer_assets.assets import (
     characteristics,
     corpus,
     evaluation,
+    exports,
     imported,
     influence,
     leakage,
@@ -39,6 +40,7 @@ def all_assets(settings: Settings) -> list[LakeAsset]:
         *recipes.recipe_assets(settings),
         *mixture.mixture_assets(),
         *characteristics.characteristics_assets(),
+        exports.exports_asset(),
         *evaluation.evaluation_assets(),
     ]
 

@@ -29,7 +29,7 @@ from automixer_assets.pages.mixture import (
 )
 from automixer_assets.partitions import MIXTURES, multi_key
 from automixer_assets.scorers.uniform import UniformScorer
-from automixer_assets.settings import Mixture, Settings
+from automixer_assets.settings import Mixture, Recipe, Settings
 from automixer_assets.version import git_commit
 
 GROUP = "mixture"
@@ -156,6 +156,11 @@ def mixture_snapshots(scope: Scope, mixture: Mixture) -> list[str]:
     return registered
 
 
+def manifest_slice(mixture: Mixture, recipe: Recipe) -> object:
+    """What of a mixture and its recipe determines its manifest."""
+    return [mixture.model_dump(exclude={"exports"}), recipe.model_dump()]
+
+
 def plan_weight_manifest(scope: Scope) -> Build:
     """Which share of training tokens should each group get, and how often will its documents be read?
 
@@ -193,4 +198,4 @@ def plan_weight_manifest(scope: Scope) -> Build:
         write_manifest(manifest, out / "manifest.json")
         return Written(content=manifest.digest)  # the file also says when and where it was made
 
-    return scope.build(write, show_weight_manifest, settings=[mixture.model_dump(), recipe.model_dump()])
+    return scope.build(write, show_weight_manifest, settings=manifest_slice(mixture, recipe))

@@ -5,7 +5,8 @@ the trainer counts in, and saying what the trainer will really do. What does not
 """
 
 from automixer_assets.export.exporting import ExportReport, export_mixture, n_documents
+from automixer_assets.export.folder import REPORT
 from automixer_assets.export.handover import SHEET
 from automixer_assets.export.registry import FORMATS, load_format
 
-__all__ = ["FORMATS", "SHEET", "ExportReport", "export_mixture", "load_format", "n_documents"]
+__all__ = ["FORMATS", "REPORT", "SHEET", "ExportReport", "export_mixture", "load_format", "n_documents"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -206,7 +206,7 @@ def _write_part(job: _Job, folder: ExportFolder, key: str, part: ExportPart) -> 
         joined = job.format.joined_path(part, name)
         return (joined, True) if joined is not None else (job.format.part_path(part, name), False)
 
-    folder.write_part(key, write, place)
+    folder.write_part(key, int(part.documents["n_tokens"].sum()), write, place)
 
 
 def _carried(job: _Job, folder: ExportFolder, key: str | None) -> np.ndarray:
@@ -261,7 +261,7 @@ def _plan(job: _Job, folder: ExportFolder, counts: Mapping[str, Counts]) -> Expo
         )
     shares = without_empty(run_shares(manifest), counts)
     labels = group_labels(list(counts), job.format)
-    run_tokens = run_length(manifest, shares, counts)
+    run_tokens = run_length(manifest, shares, _token_ratios(job, folder, shares))
     taken = group_tokens(shares, run_tokens)
     weights = in_unit(shares, counts, job.format.unit)
     groups = tuple(
@@ -283,6 +283,17 @@ def _plan(job: _Job, folder: ExportFolder, counts: Mapping[str, Counts]) -> Expo
         batch_size=job.batch_size,
         notes=tuple(_notes(job, labels, counts)),
     )
+
+
+def _token_ratios(job: _Job, folder: ExportFolder, names: Iterable[str]) -> dict[str, float]:
+    """The trainer's tokens per token of the mixture, by group: what was tokenised anew or fills no sequence counts.
+
+    1 for a group of which nothing is written yet.
+    """
+    of_group = {name: [part for key, part in folder.finished.items() if key.split("/")[0] == name] for name in names}
+    written = {name: sum(part.counts.tokens for part in parts) for name, parts in of_group.items()}
+    taken = {name: sum(part.mixture_tokens for part in parts) for name, parts in of_group.items()}
+    return {name: written[name] / taken[name] if written[name] else 1.0 for name in of_group}
 
 
 def _files(manifest: Manifest, folder: ExportFolder, name: str) -> tuple[str, ...]:

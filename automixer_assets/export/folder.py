@@ -41,9 +41,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class FinishedPart:
-    """A line of the journal."""
+    """A line of the journal. `mixture_tokens`: tokens of the part's documents as the mixture counts them."""
 
     part: str
+    mixture_tokens: int
     counts: Counts
     segments: tuple[Segment, ...]
 
@@ -54,7 +55,7 @@ class FinishedPart:
     def of_line(cls, line: str) -> FinishedPart:
         document = json.loads(line)
         segments = tuple(Segment(**each) for each in document["segments"])
-        return cls(document["part"], Counts(**document["counts"]), segments)
+        return cls(document["part"], document["mixture_tokens"], Counts(**document["counts"]), segments)
 
 
 class ExportFolder:
@@ -82,7 +83,13 @@ class ExportFolder:
         finally:
             os.close(descriptor)
 
-    def write_part(self, part: str, write: Callable[[Path], Counts], place: Callable[[str], tuple[str, bool]]) -> None:
+    def write_part(
+        self,
+        part: str,
+        mixture_tokens: int,
+        write: Callable[[Path], Counts],
+        place: Callable[[str], tuple[str, bool]],
+    ) -> None:
         """Let `write(folder)` fill an empty folder, put its files to their places, and journal them.
 
         `place(name)` says where a file goes, and whether it is appended there.
@@ -93,7 +100,7 @@ class ExportFolder:
         counts = write(working)
         segments = tuple(self._put(path, *place(path.relative_to(working).as_posix())) for path in files_below(working))
         shutil.rmtree(working)
-        entry = FinishedPart(part, counts, segments)
+        entry = FinishedPart(part, mixture_tokens, counts, segments)
         with (self.internal / "journal.jsonl").open("ab") as journal:
             journal.write(entry.line())
             journal.flush()

@@ -116,11 +116,17 @@ def group_parts(
     retokenizer: Retokenizer | None,
     sequence_length: int,
 ) -> Iterator[ExportPart]:
-    """The parts of a group, of the given shards only."""
-    wanted = group.model_copy(update={"shards": list(shards)})
+    """The parts of a group, of the given shards only.
+
+    Selection files of the others are read all the same: together they say whether the manifest's documents are there.
+    """
+    wanted = {shard.uri for shard in shards}
+    if not wanted:
+        return
+    selected_parts = zip(group.shards, selected_shards(group, lake_root, snapshots), strict=True)
     ends = accumulate(shard.n_tokens for shard in group.shards)
     before = {shard.uri: end - shard.n_tokens for shard, end in zip(group.shards, ends, strict=True)}
-    for shard, selected in zip(shards, selected_shards(wanted, lake_root, snapshots), strict=True):
+    for shard, selected in ((shard, selected) for shard, selected in selected_parts if shard.uri in wanted):
         yield ExportPart(label, selected, dtype, corpus, retokenizer, before[shard.uri], sequence_length)
 
 

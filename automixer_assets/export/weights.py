@@ -35,17 +35,22 @@ def without_empty(shares: Mapping[str, float], counts: Mapping[str, Counts]) -> 
     return _normalised(kept)
 
 
-def run_length(manifest: Manifest, shares: Mapping[str, float], counts: Mapping[str, Counts]) -> int:
+def run_length(manifest: Manifest, shares: Mapping[str, float], ratios: Mapping[str, float]) -> int:
     """Tokens of the run, in the trainer's tokens.
 
-    The budget itself under `repeat`. Where groups stop at a cap, the longest run up to it in which no group is read
-    more often than the manifest allows.
+    The budget itself under `repeat`. Where groups stop at a cap, the longest run up to the allotted tokens in which no
+    group is read more often than the manifest allows.
+
+    Args:
+        manifest: the mixture.
+        shares: group -> share of the run's tokens.
+        ratios: group -> the trainer's tokens per token of the mixture.
     """
     if manifest.exhaustion_policy == "repeat":
         return manifest.token_budget
-    exposures = {group.name: group.exposure for group in manifest.groups}
-    allowed = [exposures[name] * counts[name].tokens / share for name, share in shares.items()]
-    return min(math.floor(min(allowed)), manifest.token_budget - manifest.shortfall)
+    allotted = {group.name: group.allocated_tokens for group in manifest.groups}
+    allowed = [allotted[name] * ratios[name] / share for name, share in shares.items()]
+    return min(round(min(allowed)), manifest.token_budget - manifest.shortfall)
 
 
 def group_tokens(shares: Mapping[str, float], run_tokens: int) -> dict[str, int]:

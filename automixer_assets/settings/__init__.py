@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from automixer_assets.errors import AutomixerError
 from automixer_assets.settings.base import KEY_PATTERN, Key, Section, distinct, known, lookup
 from automixer_assets.settings.corpus import Corpus, ReferenceSample, Tokenizer
+from automixer_assets.settings.exports import Export
 from automixer_assets.settings.imported import CheckpointSource, ImportedProxy, StepName
 from automixer_assets.settings.mixture import (
     MIXTURE_PROFILES,
@@ -47,6 +48,7 @@ __all__ = [
     "CheckpointSource",
     "Corpus",
     "Curvature",
+    "Export",
     "ImportedProxy",
     "Key",
     "Mixture",

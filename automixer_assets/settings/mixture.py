@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from automixer_assets.settings.base import Key, Section, distinct, with_profile
+from automixer_assets.settings.exports import Export
 
 Curvature = Literal["datainf", "identity", "kfac"]
 QueryText = Literal["sequence", "answer"]
@@ -90,6 +91,9 @@ class Mixture(Section):
     )
     max_epochs: float | None = Field(default=None, gt=0, description="cap: how often a group may be repeated")
     exhaustion_policy: Literal["repeat", "stop_and_raise_others"] = "repeat"
+    exports: list[Export] = Field(
+        default=[], description="trainers' files to write; they change nothing in the mixture"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -104,6 +108,7 @@ class Mixture(Section):
             if not self.snapshots:
                 raise ValueError("`snapshots` is empty: name some, or write `all`")
             distinct(self.snapshots, "snapshots")
+        distinct([export.format for export in self.exports], "exports")
         return self
 
 
