@@ -286,14 +286,14 @@ def _plan(job: _Job, folder: ExportFolder, counts: Mapping[str, Counts]) -> Expo
 
 
 def _token_ratios(job: _Job, folder: ExportFolder, names: Iterable[str]) -> dict[str, float]:
-    """The trainer's tokens per token of the mixture, by group."""
-    if job.retokenizer is None or not folder.finished:
-        return dict.fromkeys(names, 1.0)
+    """The trainer's tokens per token of the mixture, by group: what was tokenised anew or fills no sequence counts.
+
+    1 for a group of which nothing is written yet.
+    """
     of_group = {name: [part for key, part in folder.finished.items() if key.split("/")[0] == name] for name in names}
-    return {
-        name: sum(part.counts.tokens for part in parts) / sum(part.mixture_tokens for part in parts)
-        for name, parts in of_group.items()
-    }
+    written = {name: sum(part.counts.tokens for part in parts) for name, parts in of_group.items()}
+    taken = {name: sum(part.mixture_tokens for part in parts) for name, parts in of_group.items()}
+    return {name: written[name] / taken[name] if written[name] else 1.0 for name in of_group}
 
 
 def _files(manifest: Manifest, folder: ExportFolder, name: str) -> tuple[str, ...]:
