@@ -6,8 +6,10 @@ import json
 import os
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from automixer_assets.events import read_event
 from automixer_assets.lake import file_sha256
 from automixer_assets.lineage import Pin, upstream
 from automixer_assets.lineage_check import check_lineage
@@ -144,6 +146,20 @@ def test_run_events_follow_the_specification(finished: World):
                 assert facet["_schemaURL"].startswith("https://openlineage.io/spec/")
         made |= {each["name"] for each in event["outputs"]}
     assert len(events) == 2 * len(lineage_of(finished, "demo").nodes)
+
+
+def test_a_page_links_to_the_materialisations_it_was_made_from_and_draws_them_small(finished: World):
+    (record,) = finished.instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey("weight_manifest"), asset_partitions=["demo"]), limit=1
+    ).records
+    assert record.asset_materialization is not None
+    shown = {name: str(value.value) for name, value in record.asset_materialization.metadata.items()}
+    for pin in upstream(finished.instance, finished.latest("weight_manifest", "demo").pin):
+        made = read_event(finished.instance, pin.asset, pin.storage_id).timestamp
+        assert f"[{pin.name}](/assets/{pin.asset}?view=events&asOf={round(made * 1000)})" in shown["made from"]
+        assert f"(/runs/{pin.run_id})" in shown["made from"]
+    assert shown["lineage"].startswith("![plot](data:image/png;base64,")
+    assert len(shown["lineage"]) < 100_000
 
 
 def _flip_last_byte(path: Path) -> None:
