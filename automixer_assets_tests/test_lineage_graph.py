@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 
 import dagster as dg
+import fsspec
 import pytest
 
-from automixer_assets.events import read_event
-from automixer_assets.lake import file_sha256
+from automixer_assets.events import Event, read_event
+from automixer_assets.lake import Artifact, Lake, file_sha256
 from automixer_assets.lineage import Pin, upstream
 from automixer_assets.lineage_check import check_lineage
-from automixer_assets.lineage_graph import Lineage, lineage_json, mixture_lineage
+from automixer_assets.lineage_graph import Lineage, Node, Source, lineage_json, mixture_lineage
 from automixer_assets.openlineage import run_events
 from automixer_assets.resources import Automixer
 from automixer_assets_tests.world import FIRST_SNAPSHOTS, World
@@ -126,6 +128,21 @@ def test_a_deleted_or_changed_file_is_named_with_what_needs_it(world: World):
         named[0],
         f"{changed} was changed (demo/checkpoint_influence[{key}])",
         *named[1:],
+    ]
+
+
+def test_sources_in_an_object_store_are_read_there():
+    files = fsspec.filesystem("memory")
+    files.pipe({"/crawl/A/same": b"1", "/crawl/A/changed": b"2"})
+    digest = hashlib.sha256(b"1").hexdigest()
+    names = ("same", "changed", "gone")
+    sources = tuple(Source("file", f"memory://crawl/A/{name}", digest) for name in names)
+    event = Event("snapshot_inventory", "A", 1, "run", 0.0, "k/d", "s", None, (), {}, None, None, 0.0)
+    node = Node(event, Artifact("k", "d", Path(), "s", 0.0, {}), sources)
+    faults = check_lineage(Lineage("m@d", {1: node}), Lake(Path()), Path, digests=False)
+    assert [(fault.path, fault.problem) for fault in faults] == [
+        ("memory://crawl/A/changed", "changed since it was read"),
+        ("memory://crawl/A/gone", "is gone since it was read"),
     ]
 
 
