@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from automixer_assets.lake import Lake, file_sha256, folder_digest
 from automixer_assets.lineage_graph import Lineage, Node, Source, file_size
 
+BLOCK = 2**22
 Resolve = Callable[[str], Path]
 
 
@@ -25,11 +28,18 @@ class Fault:
         return f"{self.path} {self.problem} ({self.name})"
 
 
-def check_lineage(lineage: Lineage, lake: Lake, resolve: Resolve, *, digests: bool) -> list[Fault]:
+def check_lineage(
+    lineage: Lineage,
+    lake: Lake,
+    resolve: Resolve,
+    *,
+    digests: bool,
+    storage_options: Mapping[str, Any] | None = None,
+) -> list[Fault]:
     """Compare the lake and the source files with what was recorded; `resolve` gives the place of a settings path.
 
     Without `digests` a file of the lake counts as whole by name and size. Source files, which others may write, are
-    read in any case.
+    read in any case, those at a URL through fsspec with `storage_options`.
     """
     faults = [fault for node in lineage.nodes.values() for fault in _artifact_faults(node, lake, digests)]
     seen: set[Source] = set()
@@ -37,7 +47,10 @@ def check_lineage(lineage: Lineage, lake: Lake, resolve: Resolve, *, digests: bo
         for source in node.sources:
             if source not in seen:
                 seen.add(source)
-                faults.extend(_source_faults(node.name, source, resolve(source.path)))
+                if "://" in source.path:
+                    faults.extend(_remote_faults(node.name, source, storage_options or {}))
+                else:
+                    faults.extend(_source_faults(node.name, source, resolve(source.path)))
     return faults
 
 
@@ -62,6 +75,21 @@ def _source_faults(name: str, source: Source, path: Path) -> Iterator[Fault]:
         yield Fault(name, str(path), "is gone since it was read")
     elif _digest(source, path) != source.sha256:
         yield Fault(name, str(path), "changed since it was read")
+
+
+def _remote_faults(name: str, source: Source, options: Mapping[str, Any]) -> Iterator[Fault]:
+    import fsspec
+
+    try:
+        with fsspec.open(source.path, "rb", **options) as file:
+            digest = hashlib.sha256()
+            while block := file.read(BLOCK):
+                digest.update(block)
+    except FileNotFoundError:
+        yield Fault(name, source.path, "is gone since it was read")
+        return
+    if digest.hexdigest() != source.sha256:
+        yield Fault(name, source.path, "changed since it was read")
 
 
 def _digest(source: Source, path: Path) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
@@ -147,7 +146,7 @@ def _inventoried(directory: str, snapshot: str, artifact: Artifact | None) -> It
     files = None if artifact is None else artifact.path / "files.parquet"
     if files is not None and files.exists():
         for name, sha256, size in pl.read_parquet(files).select("file", "sha256", "bytes").iter_rows():
-            yield Source("file", (Path(directory) / snapshot / name).as_posix(), sha256, size)
+            yield Source("file", f"{directory.rstrip('/')}/{snapshot}/{name}", sha256, size)  # may be a URL
 
 
 def _node_json(node: Node) -> dict[str, Any]:

@@ -64,8 +64,9 @@ class Materializer:
         settings = automixer.settings()
         report_dead_runs(instance)
         register_settings_keys(instance, settings)
-        self.assets = by_name(all_assets(settings))
-        self.definitions = build_defs(settings, automixer=automixer)
+        assets = all_assets(settings)
+        self.assets = by_name(assets)
+        self.definitions = build_defs(settings, assets, automixer=automixer)
         self._ordered = self._topological_order()
         self._job = self.definitions.resolve_implicit_global_asset_job_def()
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 
+import dagster as dg
+import fsspec
 import pytest
 
-from automixer_assets.lake import file_sha256
+from automixer_assets.events import Event, read_event
+from automixer_assets.lake import Artifact, Lake, file_sha256
 from automixer_assets.lineage import Pin, upstream
 from automixer_assets.lineage_check import check_lineage
-from automixer_assets.lineage_graph import Lineage, lineage_json, mixture_lineage
+from automixer_assets.lineage_graph import Lineage, Node, Source, lineage_json, mixture_lineage
 from automixer_assets.openlineage import run_events
 from automixer_assets.resources import Automixer
 from automixer_assets_tests.world import FIRST_SNAPSHOTS, World
@@ -127,6 +131,21 @@ def test_a_deleted_or_changed_file_is_named_with_what_needs_it(world: World):
     ]
 
 
+def test_sources_in_an_object_store_are_read_there():
+    files = fsspec.filesystem("memory")
+    files.pipe({"/crawl/A/same": b"1", "/crawl/A/changed": b"2"})
+    digest = hashlib.sha256(b"1").hexdigest()
+    names = ("same", "changed", "gone")
+    sources = tuple(Source("file", f"memory://crawl/A/{name}", digest) for name in names)
+    event = Event("snapshot_inventory", "A", 1, "run", 0.0, "k/d", "s", None, (), {}, None, None, 0.0)
+    node = Node(event, Artifact("k", "d", Path(), "s", 0.0, {}), sources)
+    faults = check_lineage(Lineage("m@d", {1: node}), Lake(Path()), Path, digests=False)
+    assert [(fault.path, fault.problem) for fault in faults] == [
+        ("memory://crawl/A/changed", "changed since it was read"),
+        ("memory://crawl/A/gone", "is gone since it was read"),
+    ]
+
+
 def test_run_events_follow_the_specification(finished: World):
     events = list(run_events(lineage_of(finished, "demo")))
     started: set[str] = set()
@@ -144,6 +163,20 @@ def test_run_events_follow_the_specification(finished: World):
                 assert facet["_schemaURL"].startswith("https://openlineage.io/spec/")
         made |= {each["name"] for each in event["outputs"]}
     assert len(events) == 2 * len(lineage_of(finished, "demo").nodes)
+
+
+def test_a_page_links_to_the_materialisations_it_was_made_from_and_draws_them_small(finished: World):
+    (record,) = finished.instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey("weight_manifest"), asset_partitions=["demo"]), limit=1
+    ).records
+    assert record.asset_materialization is not None
+    shown = {name: str(value.value) for name, value in record.asset_materialization.metadata.items()}
+    for pin in upstream(finished.instance, finished.latest("weight_manifest", "demo").pin):
+        made = read_event(finished.instance, pin.asset, pin.storage_id).timestamp
+        assert f"[{pin.name}](/assets/{pin.asset}?view=events&asOf={round(made * 1000)})" in shown["made from"]
+        assert f"(/runs/{pin.run_id})" in shown["made from"]
+    assert shown["lineage"].startswith("![plot](data:image/png;base64,")
+    assert len(shown["lineage"]) < 100_000
 
 
 def _flip_last_byte(path: Path) -> None:

@@ -144,7 +144,8 @@ def plan_grouped_shards(scope: Scope) -> Build:
     """Which documents are in which group, and how far do the groups overlap?
 
     Per group the top share of documents by its utility, over the union of the mixture's snapshots; documents that the
-    mixture excludes take no part.
+    mixture excludes take no part. Dagster marks it as unsynced also when another recipe's joint influence was made;
+    running it is then a lookup.
     """
     mixture = scope.settings.mixture(scope.key)
     made_with = joint_slice(scope.settings.recipe(mixture.recipe), scope.settings)

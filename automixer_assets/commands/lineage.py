@@ -60,7 +60,8 @@ def _check(found: Lineage, automixer: Automixer, digests: bool, json_: bool) -> 
     def resolve(path: str) -> Path:
         return automixer.resolve(path.replace(UNKNOWN, automixer.settings().corpus.directory))
 
-    faults = check_lineage(found, automixer.lake(), resolve, digests=digests)
+    options = automixer.settings().corpus.model_dump().get("storage_options")
+    faults = check_lineage(found, automixer.lake(), resolve, digests=digests, storage_options=options)
     if json_:
         document = {"mixture": found.reference, "faults": [asdict(fault) for fault in faults]}
         sys.stdout.write(json.dumps(document, indent=1) + "\n")

@@ -15,6 +15,7 @@ from automixer_assets.lineage import Pin
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Text
 
 MAX_ROWS = 60
 BOX = {"boxstyle": "round,pad=0.45", "linewidth": 1.0}
@@ -77,41 +78,30 @@ def _labels(name: str, events: Mapping[int, Event]) -> dict[str, str]:
 
 
 def _draw(axes: Axes, labels: Mapping[str, str], edges: set[tuple[str, str]]) -> None:
-    places, sources = _places(set(labels), edges), {read for read, _ in edges}
+    places, read = _places(set(labels), edges), {asset for asset, _ in edges}
     axes.set_axis_off()
-    boxes = {
-        asset: axes.text(
-            x,
-            y,
-            labels[asset],
-            ha="center",
-            va="center",
-            fontsize=9,
-            color="#1c2430" if asset in sources else "white",
-            bbox={**BOX, "facecolor": "#eaf0fb" if asset in sources else metadata.PALETTE[0], "edgecolor": EDGE},
-            zorder=3,
-        )
-        for asset, (x, y) in places.items()
-    }
-    for read, reader in sorted(edges):
-        direct = not _longer_way(read, reader, edges)
-        axes.annotate(
-            "",
-            xy=places[reader],
-            xytext=places[read],
-            arrowprops={
-                "arrowstyle": "-|>",
-                "color": EDGE if direct else "#c3cad3",
-                "linewidth": 1.2 if direct else 0.8,
-                "patchA": boxes[read].get_bbox_patch(),
-                "patchB": boxes[reader].get_bbox_patch(),
-                "connectionstyle": "arc3,rad=0" if direct else "arc3,rad=0.16",
-            },
-            zorder=2 if direct else 1,
-        )
+    boxes = {asset: _box(axes, place, labels[asset], last=asset not in read) for asset, place in places.items()}
+    for source, reader in sorted(edges):
+        direct = not _longer_way(source, reader, edges)
+        arrow = {
+            "arrowstyle": "-|>",
+            "color": EDGE if direct else "#c3cad3",
+            "linewidth": 1.2 if direct else 0.8,
+            "patchA": boxes[source].get_bbox_patch(),
+            "patchB": boxes[reader].get_bbox_patch(),
+            "connectionstyle": "arc3,rad=0" if direct else "arc3,rad=0.16",
+        }
+        axes.annotate("", xy=places[reader], xytext=places[source], arrowprops=arrow, zorder=2 if direct else 1)
     xs, ys = zip(*places.values(), strict=True)
     axes.set_xlim(min(xs) - 0.55, max(xs) + 0.55)
     axes.set_ylim(min(ys) - 0.4, max(ys) + 0.4)
+
+
+def _box(axes: Axes, place: tuple[float, float], label: str, *, last: bool) -> Text:
+    """The mixture itself, which nothing in the picture reads, is filled."""
+    fill, color = (metadata.PALETTE[0], "white") if last else ("#eaf0fb", "#1c2430")
+    box = {**BOX, "facecolor": fill, "edgecolor": EDGE}
+    return axes.text(*place, label, ha="center", va="center", fontsize=9, color=color, bbox=box, zorder=3)
 
 
 def _places(assets: set[str], edges: set[tuple[str, str]]) -> dict[str, tuple[float, float]]:
