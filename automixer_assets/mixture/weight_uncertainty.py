@@ -25,6 +25,8 @@ from automixer_assets.mixture.uncertainty import (
 )
 from automixer_assets.mixture.weights import GroupTable
 
+ROUNDING = 1e-12
+"""Weights that vary by less do not vary."""
 DOCUMENTS, ITEMS, BOTH, SELECTION = "documents", "items", "documents and items", "selection"
 INTERVALS_SCHEMA = {
     "resampled": pl.String,
@@ -102,7 +104,7 @@ def reliabilities(sums: BucketSums, mixer: Mixer, halves: Halves) -> list[float 
     for group, sampled in enumerate(halves.sampled_share):
         pair = np.stack([first[:, group], second[:, group]])
         usable = pair[:, np.isfinite(pair).all(axis=0)]
-        if usable.shape[1] < 2 or not usable.std(axis=1).all():
+        if usable.shape[1] < 2 or usable.std(axis=1).min() <= ROUNDING:
             found.append(None)
             continue
         r = max(0.0, float(np.corrcoef(usable)[0, 1]))
