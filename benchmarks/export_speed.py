@@ -64,7 +64,7 @@ def make_corpus(root: Path, documents: int) -> float:
         return " ".join(words[index % WORDS] for index in generator.zipf(1.2, TOKENS * 3 // 4).tolist())
 
     groups = [Wanted("first", 0.4, documents // 2, TOKENS), Wanted("second", 0.6, documents // 2, TOKENS)]
-    case = make_case(root, groups, token_budget=documents * TOKENS, text_of=text_of)
+    case = make_case(root, groups, token_budget=documents * TOKENS, text_of=text_of, row_group_size=1000)
     (root / "manifest.json").write_text(case.manifest.model_dump_json())
     return sum(path.stat().st_size for path in case.corpus.rglob("*.parquet")) / 1e6
 

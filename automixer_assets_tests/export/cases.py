@@ -95,6 +95,7 @@ def make_case(
     max_epochs: float | None = None,
     vocab_size: int = 60_000,
     text_of: Callable[[Wanted, int], str] | None = None,
+    row_group_size: int = 37,
 ) -> Case:
     """Write a corpus of two snapshots of two shards, and the manifest of a mixture of it.
 
@@ -109,7 +110,9 @@ def make_case(
     snapshots = {}
     for snapshot in SNAPSHOTS:
         rows = {shard: shards[snapshot, shard] for shard in SHARDS}
-        snapshots[snapshot] = _write_snapshot(root, snapshot, rows, groups, dtype, vocab_size, text_of or _text)
+        snapshots[snapshot] = _write_snapshot(
+            root, snapshot, rows, groups, dtype, vocab_size, text_of or _text, row_group_size
+        )
     selections = [_select(root, snapshots, index, group) for index, group in enumerate(groups)]
     manifest = _manifest(groups, selections, token_budget, exhaustion_policy, max_epochs)
     return Case(manifest, root, snapshots, root / "corpus")
@@ -123,6 +126,7 @@ def _write_snapshot(
     dtype: str,
     vocab_size: int,
     text_of: Callable[[Wanted, int], str],
+    row_group_size: int,
 ) -> TokenizedSnapshot:
     folder = root / "tokenized" / snapshot
     folder.mkdir(parents=True)
@@ -136,7 +140,7 @@ def _write_snapshot(
         path = root / "corpus" / snapshot / source
         path.parent.mkdir(parents=True, exist_ok=True)
         sources = table.select(pl.col("doc_id").alias("id"), "text", "url").to_arrow()
-        pq.write_table(sources.cast(_plain(sources.schema)), path, row_group_size=37)
+        pq.write_table(sources.cast(_plain(sources.schema)), path, row_group_size=row_group_size)
         lengths = table["n_tokens"]
         table = table.with_columns((lengths.cum_sum() - lengths).alias("offset"))
         table.drop("text", "ids").write_parquet(folder / f"{shard}.parquet")
