@@ -46,7 +46,7 @@ def all_assets(settings: Settings) -> list[LakeAsset]:
         item_contributions.item_contributions_asset(settings),
         weight_uncertainty.weight_uncertainty_asset(),
         *characteristics.characteristics_assets(),
-        exports.exports_asset(),
+        *exports.exports_assets(settings),
         *evaluation.evaluation_assets(),
     ]
 
