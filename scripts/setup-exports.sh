@@ -5,9 +5,10 @@ set -euo pipefail
 CDPATH='' cd "$(dirname "$0")/.."
 venv=$1
 requirements=automixer_assets_tests/export/real/requirements.txt
+without_dependencies=automixer_assets_tests/export/real/requirements-no-deps.txt
 stamp="$venv/.setup-done"
 log="$venv/install.log"
-fingerprint=$({ pwd -P; cat "$requirements" scripts/setup-exports.sh; } | cksum)
+fingerprint=$({ pwd -P; cat "$requirements" "$without_dependencies" scripts/setup-exports.sh; } | cksum)
 
 say() { printf 'test-exports: %s\n' "$1" >&2; }
 
@@ -20,7 +21,8 @@ fi
 say "installing into $venv takes a few minutes (to watch: tail -f '$log')"
 if [ ! -x "$venv/bin/python" ]; then "${PYTHON:-python3}" -m venv "$venv"; fi
 rm -f "$stamp"
-if ! "$venv/bin/python" -m pip install --no-input --disable-pip-version-check -r "$requirements" >"$log" 2>&1; then
+pip() { "$venv/bin/python" -m pip install --no-input --disable-pip-version-check "$@"; }
+if ! { pip -r "$requirements" && pip --no-deps -r "$without_dependencies"; } >"$log" 2>&1; then
   tail -n 3 "$log" >&2
   say "the trainers' libraries could not be installed: read $log"
   exit 1

@@ -33,7 +33,7 @@ def token_ids(record: bytes) -> np.ndarray:
     ends = np.flatnonzero(content < 128)[-MIXTURE["sequence_length"] - 1 :] + 1  # the header's, then the ids'
     place = np.arange(ends[0], ends[-1]) - np.repeat(ends[:-1], np.diff(ends))
     bits = (content[ends[0] :] & 127).astype(np.int32) << (7 * place).astype(np.int32)
-    return np.add.reduceat(bits, ends[:-1] - ends[0])
+    return np.add.reduceat(bits, ends[:-1] - ends[0]).astype(np.int32)
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ def reads_by_group(case: Case, document: dict[str, Any], sequences: np.ndarray) 
     read = Counter(map(tuple, sequences.tolist()))
     found = {}
     for group in document["groups"]:
-        # Two sequences of a group may have the same ids: they share what was read of them.
+        # Sequences of a group with the same ids share what was read of them, so a count may be a fraction.
         copies = Counter(map(tuple, expected_sequences(case, group["name"], SEQUENCE_LENGTH)))
-        found[group["name"]] = np.array([read.pop(ids, 0) / n for ids, n in copies.items() for _ in range(n)])
+        found[group["name"]] = np.repeat([read.pop(ids, 0) / n for ids, n in copies.items()], list(copies.values()))
     assert not read
     return found
 

@@ -40,7 +40,7 @@ def test_tokens_come_out_in_the_mixtures_shares_and_groups_repeat(large, tmp_pat
     reads = reads_by_group(large, document, sequences)
     assert_shares(document, reads)
     passes = next(group["passes"] for group in document["groups"] if group["name"] == "tiny")
-    assert set(reads["tiny"]) <= {int(passes), int(passes) + 1}
+    assert int(passes) <= reads["tiny"].min() and reads["tiny"].max() <= int(passes) + 1
 
 
 def test_caps_hold_over_the_whole_run(capped, tmp_path):

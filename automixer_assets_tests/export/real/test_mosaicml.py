@@ -50,7 +50,7 @@ def test_tokens_come_out_in_the_mixtures_shares_and_groups_repeat(large, tmp_pat
     assert_shares(document, reads)
     assert sum(counts.sum() for counts in reads.values()) == document["run_tokens"] // SEQUENCE_LENGTH
     passes = next(group["passes"] for group in document["groups"] if group["name"] == "tiny")
-    assert set(reads["tiny"]) <= {int(passes), int(passes) + 1}
+    assert int(passes) <= reads["tiny"].min() and reads["tiny"].max() <= int(passes) + 1
     assert "a group with fewer is repeated within the epoch: this run repeats" in document["exhaustion"]
 
 
