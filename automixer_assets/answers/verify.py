@@ -16,6 +16,7 @@ from automixer_assets.answers.groups import Counted, check_members, check_tables
 from automixer_assets.answers.inputs import PinnedInputs
 from automixer_assets.answers.manifest_numbers import check_budget, check_exposure, check_weights
 from automixer_assets.answers.rescore import rescore
+from automixer_assets.answers.samples import check_samples
 from automixer_assets.answers.scores import check_checkpoints, check_joint_shard, check_normalisation
 from automixer_assets.answers.shards import MixtureShard, MixtureShards
 from automixer_assets.progress import Progress
@@ -66,7 +67,7 @@ def _recomputed(inputs: PinnedInputs, shards: MixtureShards, constants: dict, re
         return [*checks, _impossible("weights", "the members of some shard could not be read")]
     weights, used = check_weights(inputs, counted)
     checks += [check_tables(inputs, counted, shards), weights, check_budget(inputs, used)]
-    return [*checks, check_exposure(inputs, shards)]
+    return [*checks, check_samples(inputs, shards), check_exposure(inputs, shards)]
 
 
 def _members(
