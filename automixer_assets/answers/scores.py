@@ -87,7 +87,9 @@ def check_normalisation(inputs: PinnedInputs) -> tuple[Check, dict[str, Normalis
     Where a snapshot's stored constants differ, the recomputed ones are what scores are held against.
     """
     check = Check("normalisation", "Are the scaling constants those of the reference sample?")
-    method, groups = inputs.recipe.normalisation, inputs.score_columns
+    method, groups = inputs.recipe.normalisation, {}
+    with check.reading("selected_checkpoints"):
+        groups = inputs.score_columns
     if method == "none" or not groups or inputs.recipe.scorer != "influence":
         check.note = "utilities are not normalised" if method == "none" else "the strategy's own are used as they are"
         return check, {group: Normalisation() for group in groups}

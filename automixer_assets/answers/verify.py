@@ -19,6 +19,7 @@ from automixer_assets.answers.rescore import rescore
 from automixer_assets.answers.samples import check_samples
 from automixer_assets.answers.scores import check_checkpoints, check_joint_shard, check_normalisation
 from automixer_assets.answers.shards import MixtureShard, MixtureShards
+from automixer_assets.errors import AutomixerError
 from automixer_assets.progress import Progress
 
 Report = Callable[[str, float, str], AbstractContextManager[Progress]]
@@ -52,6 +53,8 @@ def verify(inputs: PinnedInputs, report: Report, *, n_rescored: int = 0) -> Veri
 
 
 def _recomputed(inputs: PinnedInputs, shards: MixtureShards, constants: dict, report: Report) -> list[Check]:
+    if not len(shards):
+        raise AutomixerError("the pins lead to no joint influence, so nothing can be recomputed from the scores")
     thresholds, at = check_thresholds(inputs, shards)
     joint = Check("joint influence", "Is every row the blend of its scores at the checkpoints?")
     members = Check("members", "Does every selection file hold the documents above the threshold, and no other?")
