@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from automixer_assets.answers.inputs import PinnedInputs
+from automixer_assets.answers.samples import is_sampled
 from automixer_assets.corpus.shards import TokenShard
 from automixer_assets.errors import ConfigurationError
 from automixer_assets.mixture.groups import utility_column
@@ -56,7 +57,7 @@ class GroupAnswer:
         percentile, snapshot_percentile: percent of the mixture's (its snapshot's) documents with a lower utility.
         margin: utility - threshold; at or above 0 the group would keep it.
         kept: whether its selection file holds it.
-        exposure: how often the group's documents are read; counts for this document if it is kept.
+        times_read: how often the group reads this document; 0 if it does not keep it, or its sample leaves it out.
     """
 
     group: str
@@ -68,7 +69,7 @@ class GroupAnswer:
     threshold: float
     margin: float
     kept: bool
-    exposure: float
+    times_read: float
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _group(inputs: PinnedInputs, place: Place, group: ManifestGroup, joint: dict
         threshold=group.threshold,
         margin=utility - group.threshold,
         kept=_holds(selection, place.row),
-        exposure=group.exposure,
+        times_read=_read_by(inputs, place, group),
     )
 
 
@@ -228,6 +229,9 @@ def _exclusions(inputs: PinnedInputs, place: Place) -> Iterator[str]:
         flags = _row(exclusions.leakage[place.snapshot] / f"{place.shard}.parquet", place.row)
         if flags["n_ngrams"]:
             yield f"leaked: it repeats {flags['task']} ({flags['item_set']} items): “{flags['shared_words']}”"
+    own = exclusions.of(place.snapshot, place.shard).filter(pl.col("row") == place.row)
+    told = {"filtered": "filtered: its words score below the mixture's filter", "copy": "copy: an earlier text is it"}
+    yield from (told[reason] for reason in own["reason"] if reason in told)
 
 
 def _leaked(inputs: PinnedInputs, place: Place) -> str | None:
@@ -239,12 +243,13 @@ def _leaked(inputs: PinnedInputs, place: Place) -> str | None:
 
 def _times_read(inputs: PinnedInputs, places: Sequence[Place]) -> float:
     """Expected readings of a text, its copies taken together."""
-    return sum(
-        group.exposure
-        for place in places
-        for group in inputs.manifest.groups
-        if _holds(inputs.grouped / "groups" / group.name / place.snapshot / f"{place.shard}.parquet", place.row)
-    )
+    return sum(_read_by(inputs, place, group) for place in places for group in inputs.manifest.groups)
+
+
+def _read_by(inputs: PinnedInputs, place: Place, group: ManifestGroup) -> float:
+    selection = inputs.grouped / "groups" / group.name / place.snapshot / f"{place.shard}.parquet"
+    own = pl.scan_parquet(selection).filter(pl.col("row") == place.row).collect()
+    return group.passes * float(is_sampled(own, group).sum())
 
 
 def _unknown(inputs: PinnedInputs, doc_id: str) -> str:

@@ -18,7 +18,16 @@ SHOWN = 20
 """Differences that a check describes; the others are counted."""
 RELATIVE = 1e-9
 """Sums of doubles taken in another order differ by far less, a changed score by far more."""
-UNREADABLE = (AutomixerError, OSError, ValueError, KeyError, pa.ArrowException, pl.exceptions.PolarsError, duckdb.Error)
+UNREADABLE = (
+    AutomixerError,
+    OSError,
+    ValueError,
+    KeyError,
+    ArithmeticError,
+    pa.ArrowException,
+    pl.exceptions.PolarsError,
+    duckdb.Error,
+)
 """How a damaged or missing input shows itself."""
 
 

@@ -94,14 +94,15 @@ def weights_by_appendix_b(products: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Run:
-    """A run played to its end: tokens per group, and the weights from each token on at which they change."""
+    """A run played to its end: tokens per group, the weights from each token on at which they change, who stopped."""
 
     tokens: dict[str, int]
     phases: list[tuple[int, dict[str, float]]]
     shortfall: int
+    stopped: frozenset[str]
 
 
-def play(weights: Mapping[str, float], caps: Mapping[str, int] | None, budget: int) -> Run:
+def play(weights: Mapping[str, float], caps: Mapping[str, int], budget: int) -> Run:
     """Sample groups by weight until the budget is spent; one at its cap stops and the others rise in proportion."""
     left = {group: Fraction(weight) for group, weight in weights.items() if weight > 0}
     used = dict.fromkeys(weights, Fraction(0))
@@ -111,15 +112,15 @@ def play(weights: Mapping[str, float], caps: Mapping[str, int] | None, budget: i
         total = sum(left.values())
         shares = {group: left.get(group, Fraction(0)) / total for group in weights}
         phases[math.ceil(position)] = {group: float(share) for group, share in shares.items()}
-        until = {} if caps is None else {group: (caps[group] - used[group]) / shares[group] for group in left}
+        until = {group: (caps[group] - used[group]) / shares[group] for group in left if group in caps}
         step = min([budget - position, *until.values()])
         used = {group: used[group] + step * shares[group] for group in weights}
         position += step
         if position >= budget:
             break
-        left = {group: weight for group, weight in left.items() if until[group] > step}
+        left = {group: weight for group, weight in left.items() if group not in until or until[group] > step}
     spent = math.floor(position)
-    return Run(_whole_tokens(used, spent), sorted(phases.items()), budget - spent)
+    return Run(_whole_tokens(used, spent), sorted(phases.items()), budget - spent, frozenset(weights) - left.keys())
 
 
 def _whole_tokens(shares: Mapping[str, Fraction], total: int) -> dict[str, int]:

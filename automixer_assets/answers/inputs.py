@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import polars as pl
 from pydantic import ValidationError
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from automixer_assets.corpus.shards import TokenizedSnapshot, open_tokenized
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import Lake
-from automixer_assets.mixture.candidates import Exclusions
+from automixer_assets.mixture.candidates import Exclusions, LexicalFilter, without_copies
 from automixer_assets.mixture.manifest import Manifest, Pin
 from automixer_assets.settings import Mixture, Recipe
 
@@ -109,7 +110,7 @@ class PinnedInputs:
 
     @cached_property
     def exclusions(self) -> Exclusions:
-        """Which documents took no part, by the pinned flags and removal lists."""
+        """Which documents took no part: by pinned flags, removal lists and scores, and copies of a text."""
         pinned = {
             asset: {
                 partition: self.folder(asset, partition)
@@ -118,12 +119,31 @@ class PinnedInputs:
             }
             for asset in ("leakage", "removed_documents")
         }
-        return Exclusions(pinned["leakage"], pinned["removed_documents"])
+        leakage = pinned["leakage"] if self.mixture.leaked_documents == "exclude" else {}
+        found = Exclusions(leakage, pinned["removed_documents"], self._filter())
+        if self.mixture.copies == "keep":
+            return found
+        shards = [shard for name in self.snapshots for shard in self.corpus(name).shards]
+        documents = {(shard.snapshot, shard.name): shard.documents_path for shard in shards}
+        return without_copies(found, documents, Path(self._scratch.name))
+
+    @cached_property
+    def _scratch(self) -> TemporaryDirectory[str]:
+        """Where copies are listed, as long as these inputs are in use."""
+        return TemporaryDirectory(prefix="automixer-copies-")
+
+    def _filter(self) -> LexicalFilter | None:
+        chosen = self.mixture.filter
+        if chosen is None:
+            return None
+        reference = self.folder("lexical_query") / "reference_scores.parquet"
+        folders = {name: self.folder("lexical_scores", name) for name in self.snapshots}
+        return LexicalFilter.fitted(folders, chosen.score, reference, chosen.drop_share)
 
     @cached_property
     def score_columns(self) -> dict[str, list[str]]:
-        """group -> the influence columns that its utility is the mean of, negated; empty for a scorer without any."""
-        if self.recipe.scorer != "influence":
+        """group -> the influence columns of its tasks; empty for a strategy without checkpoints."""
+        if not self.recipe.uses_checkpoints:
             return {}
         selected = self.folder("selected_checkpoints", self.manifest.recipe)
         every = pl.read_parquet(selected / "assignments.parquet")["task"].to_list()

@@ -11,12 +11,17 @@ import numpy as np
 import polars as pl
 
 from automixer_assets.answers.findings import Check
-from automixer_assets.answers.formulas import densities, play, weights_by_appendix_b, weights_by_equation
+from automixer_assets.answers.formulas import Run, densities, play, weights_by_appendix_b, weights_by_equation
 from automixer_assets.answers.groups import Counted
 from automixer_assets.answers.inputs import PinnedInputs
+from automixer_assets.answers.samples import is_sampled
 from automixer_assets.answers.shards import MixtureShards
 from automixer_assets.mixers import mixer_of
-from automixer_assets.mixture.uncertainty import weight_intervals
+from automixer_assets.mixture.constraints import allocate_budget
+from automixer_assets.mixture.groups import list_selections
+from automixer_assets.mixture.item_uncertainty import density_shifts, read_contributions
+from automixer_assets.mixture.uncertainty import REPLICATES, weight_intervals
+from automixer_assets.mixture.weights import GroupTable
 
 ROWS_AT_ONCE = 2_000_000
 """Rows of the exposure ledger that are held in memory."""
@@ -52,7 +57,11 @@ def check_weights(inputs: PinnedInputs, counted: Counted) -> tuple[Check, dict[s
 
 
 def _check_intervals(check: Check, inputs: PinnedInputs, counted: Counted) -> None:
-    intervals = weight_intervals(counted.buckets(), mixer_of(inputs.mixture))
+    shifts = None
+    if ("item_contributions", inputs.manifest.mixture) in inputs.pins:
+        carried = read_contributions(inputs.folder("item_contributions", inputs.manifest.mixture))
+        shifts = density_shifts(carried, REPLICATES)
+    intervals = weight_intervals(counted.buckets(), mixer_of(inputs.mixture), shifts=shifts)
     for group, interval in zip(inputs.manifest.groups, intervals, strict=True):
         stored = group.weight_interval or (None, None)
         for end, found, expected in zip(("low", "high"), stored, (interval.low, interval.high), strict=True):
@@ -65,14 +74,16 @@ def check_budget(inputs: PinnedInputs, weights: Mapping[str, float]) -> Check:
     manifest, mixture = inputs.manifest, inputs.mixture
     allocated = sum(group.exposure * group.n_tokens for group in manifest.groups) + manifest.shortfall
     check.equal("token_budget: exposures x tokens + shortfall", manifest.token_budget, round(allocated))
-    caps = None
-    if mixture.exhaustion_policy == "stop_and_raise_others":
-        epochs = Fraction(str(mixture.max_epochs))
-        caps = {group.name: math.floor(epochs * group.n_tokens) for group in manifest.groups}
-    run = play(weights, caps, manifest.token_budget)
+    if mixture.max_document_epochs is None:
+        run = play(weights, _caps(inputs), manifest.token_budget)
+    else:
+        check.note = "limits on documents by the program's own allocation"
+        run = _allocated(inputs, weights)
     exact = all(group.weight == weights[group.name] for group in manifest.groups)
     for group in manifest.groups:
         where, tokens = f"groups[{group.name}].exposure", run.tokens[group.name]
+        stopped = group.name in run.stopped
+        check.equal(f"groups[{group.name}].stopped_by, whether", group.stopped_by is not None, stopped)
         if exact or abs(group.exposure * group.n_tokens - tokens) > 1:  # a recomputed weight may round otherwise
             check.close(where, group.exposure, tokens / group.n_tokens)
     check.equal("shortfall", manifest.shortfall, run.shortfall)
@@ -82,6 +93,31 @@ def check_budget(inputs: PinnedInputs, weights: Mapping[str, float]) -> Check:
         for name in phase.weights.keys() & expected.keys():
             check.close(f"phases[{at}].weights[{name}]", phase.weights[name], expected[name])
     return check
+
+
+def _caps(inputs: PinnedInputs) -> dict[str, int]:
+    """Tokens at which groups stop; a group's own cap replaces `max_epochs`."""
+    mixture = inputs.mixture
+    caps: dict[str, int] = {}
+    for group in inputs.manifest.groups if mixture.exhaustion_policy == "stop_and_raise_others" else ():
+        own = mixture.group_caps.get(group.name)
+        epochs, tokens = (mixture.max_epochs, None) if own is None else (own.epochs, own.tokens)
+        ends = [] if epochs is None else [math.floor(Fraction(str(epochs)) * group.n_tokens)]
+        ends += [] if tokens is None else [tokens]
+        if ends:
+            caps[group.name] = min(ends)
+    return caps
+
+
+def _allocated(inputs: PinnedInputs, weights: Mapping[str, float]) -> Run:
+    tables = [
+        GroupTable(each.name, each.n_documents, each.n_tokens, each.density, each.density_scaled, 0.0)
+        for each in inputs.manifest.groups
+    ]
+    snapshots = {name: inputs.corpus(name) for name in inputs.manifest.snapshots}
+    found = allocate_budget(inputs.mixture, tables, list(weights.values()), list_selections(inputs.grouped), snapshots)
+    phases = [(phase.from_token, phase.weights) for phase in found.phases]
+    return Run(found.tokens, phases, found.shortfall, frozenset(found.stopped_by))
 
 
 def check_exposure(inputs: PinnedInputs, shards: MixtureShards) -> Check:
@@ -110,21 +146,26 @@ def _part_of(parts: int) -> pl.Expr:
 
 def _ledger(inputs: PinnedInputs, shards: MixtureShards, parts: int, part: int) -> pl.DataFrame:
     """content_hash, n_tokens, n_groups, expected_exposures of one part, by hash."""
-    passes = {group.name: group.exposure for group in inputs.manifest.groups}
+    groups = {group.name: group for group in inputs.manifest.groups}
     frames = []
     for shard in shards:
         source = inputs.corpus(shard.snapshot).folder / f"{shard.name}.parquet"
         hashes = pl.read_parquet(source, columns=["content_hash"]).with_row_index("row").cast({"row": pl.Int64})
         hashes = hashes.filter(_part_of(parts) == part)
         for i, group in enumerate(shard.groups):
-            selection = shard.selection(group).select("row", "n_tokens").join(hashes, on="row")
-            frames.append(selection.select("content_hash", "n_tokens", group=pl.lit(i), passes=pl.lit(passes[group])))
-    rows = (
-        pl.concat(frames)
-        .group_by("content_hash")
-        .agg(pl.col("n_tokens").max(), pl.col("group").n_unique().alias("n_groups"), pl.col("passes").sum())
-    )
-    return rows.rename({"passes": "expected_exposures"}).sort("content_hash")
+            selection = shard.selection(group)
+            passes = groups[group].passes * is_sampled(selection, groups[group])
+            rows = selection.select("row", "n_tokens", passes=pl.Series(values=passes)).join(hashes, on="row")
+            place = {"group": pl.lit(i), "snapshot": pl.lit(shard.snapshot)}
+            frames.append(rows.select("content_hash", "n_tokens", "passes", **place))
+    texts = pl.concat(frames).group_by("content_hash")
+    return texts.agg(
+        pl.col("n_tokens").max(),
+        pl.col("group").n_unique().alias("n_groups"),
+        pl.col("group").unique_counts().max().alias("n_copies"),
+        (pl.col("snapshot").n_unique() > 1).alias("in_several_snapshots"),
+        pl.col("passes").sum().alias("expected_exposures"),
+    ).sort("content_hash")
 
 
 def _compare_ledger(check: Check, path: Path, stored: pl.DataFrame, expected: pl.DataFrame) -> None:
@@ -135,7 +176,7 @@ def _compare_ledger(check: Check, path: Path, stored: pl.DataFrame, expected: pl
             f"{path}: content {content}", content in stored["content_hash"], content in expected["content_hash"]
         )
     both = both.drop_nulls().sort("content_hash")
-    for column in ("n_tokens", "n_groups", "expected_exposures"):
+    for column in expected.columns[1:]:
         found, right = (both[name].to_numpy().astype(np.float64) for name in (column, f"{column}_recomputed"))
         check.n_compared += len(found)
         wrong = np.flatnonzero(~(np.abs(found - right) <= 1e-9 * np.maximum(np.abs(found), np.abs(right))))

@@ -25,7 +25,7 @@ TOLERANCE = 1e-3
 def rescore(inputs: PinnedInputs, n_documents: int, progress: Progress) -> Check:
     """Compare the stored scores of some documents with scores made now; progress counts checkpoints."""
     check = Check("rescored", f"Do {n_documents} documents score at the checkpoints as they did?")
-    if not inputs.score_columns:
+    if not inputs.score_columns:  # uniform, random, words counted
         check.note = f"scorer {inputs.recipe.scorer} scores at no checkpoint"
         return check
     places = drawn_documents(inputs, n_documents)

@@ -21,7 +21,7 @@ KNOWN_SCORERS = ("influence", "uniform")
 def check_checkpoints(inputs: PinnedInputs) -> Check:
     """Best steps and alphas again from the benchmark table, and the manifest's groups against them."""
     check = Check("checkpoints", "Are checkpoints, tasks and alphas those of the benchmark table?")
-    if inputs.recipe.scorer != "influence":
+    if not inputs.recipe.uses_checkpoints:
         check.note = f"scorer {inputs.recipe.scorer} selects no checkpoints"
         return check
     with check.reading("selected_checkpoints"):
@@ -87,9 +87,11 @@ def check_normalisation(inputs: PinnedInputs) -> tuple[Check, dict[str, Normalis
     Where a snapshot's stored constants differ, the recomputed ones are what scores are held against.
     """
     check = Check("normalisation", "Are the scaling constants those of the reference sample?")
-    method, groups = inputs.recipe.normalisation, inputs.score_columns
-    if method == "none" or not groups:
-        check.note = "utilities are not normalised"
+    method, groups = inputs.recipe.normalisation, {}
+    with check.reading("selected_checkpoints"):
+        groups = inputs.score_columns
+    if method == "none" or not groups or inputs.recipe.scorer != "influence":
+        check.note = "utilities are not normalised" if method == "none" else "the strategy's own are used as they are"
         return check, {group: Normalisation() for group in groups}
     found = {}
     for group, columns in groups.items():

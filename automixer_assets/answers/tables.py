@@ -184,7 +184,7 @@ def _group_row(group: GroupAnswer) -> dict[str, Any]:
         "margin": f"{group.margin:+.5g}",
         "percentile": f"{group.percentile:.1f}",
         "in its snapshot": f"{group.snapshot_percentile:.1f}",
-        "group is read": f"{group.exposure:.4g} times",
+        "it is read": f"{group.times_read:.4g} times",
     }
 
 

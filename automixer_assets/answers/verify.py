@@ -16,8 +16,10 @@ from automixer_assets.answers.groups import Counted, check_members, check_tables
 from automixer_assets.answers.inputs import PinnedInputs
 from automixer_assets.answers.manifest_numbers import check_budget, check_exposure, check_weights
 from automixer_assets.answers.rescore import rescore
+from automixer_assets.answers.samples import check_samples
 from automixer_assets.answers.scores import check_checkpoints, check_joint_shard, check_normalisation
 from automixer_assets.answers.shards import MixtureShard, MixtureShards
+from automixer_assets.errors import AutomixerError
 from automixer_assets.progress import Progress
 
 Report = Callable[[str, float, str], AbstractContextManager[Progress]]
@@ -51,6 +53,8 @@ def verify(inputs: PinnedInputs, report: Report, *, n_rescored: int = 0) -> Veri
 
 
 def _recomputed(inputs: PinnedInputs, shards: MixtureShards, constants: dict, report: Report) -> list[Check]:
+    if not len(shards):
+        raise AutomixerError("the pins lead to no joint influence, so nothing can be recomputed from the scores")
     thresholds, at = check_thresholds(inputs, shards)
     joint = Check("joint influence", "Is every row the blend of its scores at the checkpoints?")
     members = Check("members", "Does every selection file hold the documents above the threshold, and no other?")
@@ -66,7 +70,7 @@ def _recomputed(inputs: PinnedInputs, shards: MixtureShards, constants: dict, re
         return [*checks, _impossible("weights", "the members of some shard could not be read")]
     weights, used = check_weights(inputs, counted)
     checks += [check_tables(inputs, counted, shards), weights, check_budget(inputs, used)]
-    return [*checks, check_exposure(inputs, shards)]
+    return [*checks, check_samples(inputs, shards), check_exposure(inputs, shards)]
 
 
 def _members(

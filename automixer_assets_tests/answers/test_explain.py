@@ -69,8 +69,9 @@ def test_scores_percentiles_and_groups_are_those_of_the_files(answers: Answers, 
             name = f"influence_datainf_sequence_{task.task}"
             assert task.utility == -influence[name][0]
             assert task.percentile == pytest.approx(100 * (scores[name] > influence[name][0]).mean())
-    read = sum(group.exposure for group in found.groups if group.kept)
+    read = sum(group.times_read for group in found.groups)
     assert found.times_read == pytest.approx(read)
+    assert all(group.kept for group in found.groups if group.times_read)
     assert found.share_of_run == pytest.approx(read * document["n_tokens"] / inputs.manifest.token_budget)
 
 

@@ -46,8 +46,8 @@ def _number_places(document: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple
 
 
 def _representative(place: tuple[Any, ...]) -> bool:
-    """One of the many listed shards stands for all."""
-    return "shards" not in place or (place[1], place[3]) == (1, 2)
+    """One of the many listed shards stands for all, and one of the knots of a sample's scale."""
+    return ("shards" not in place or (place[1], place[3]) == (1, 2)) and ("scale" not in place or place[4] == 3)
 
 
 def _with_changed_number(document: dict[str, Any], place: tuple[Any, ...]) -> dict[str, Any]:
