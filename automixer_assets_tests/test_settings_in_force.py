@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from automixer_assets.assets import all_assets
 from automixer_assets.errors import AutomixerError
-from automixer_assets.lake_asset import LakeAsset, Scope
+from automixer_assets.lake_asset import LakeAsset, Scope, by_name
 from automixer_assets.resources import Automixer
 from automixer_assets.settings import Settings
 from automixer_assets.settings_file import load_document, parse_settings
@@ -44,15 +46,22 @@ def changed(document: dict[str, Any], path: tuple[str, ...], value: Any) -> dict
     return {**document, first: changed(document[first], tuple(rest), value) if rest else value}
 
 
-def one_change_each(document: dict[str, Any]) -> Iterator[tuple[str, Settings, dict[str, Any]]]:
+def possible_changes(document: dict[str, Any]) -> dict[tuple[str, ...], Any]:
+    """Another allowed value of every option that has one."""
+    found: dict[tuple[str, ...], Any] = {}
     for path, value in leaves(document):
         for other in others(value):
-            new = changed(document, path, other)
-            try:
-                yield ".".join(path), parse_settings(new), new
-            except AutomixerError:
-                continue
-            break
+            if parsed(changed(document, path, other)) is not None:
+                found[path] = other
+                break
+    return found
+
+
+def parsed(document: dict[str, Any]) -> Settings | None:
+    try:
+        return parse_settings(document)
+    except AutomixerError:
+        return None
 
 
 def digest(world: World, item: LakeAsset, partition: str | None, document: dict[str, Any]) -> str | None:
@@ -72,22 +81,53 @@ def made_partitions(world: World, item: LakeAsset) -> list[str | None]:
     return [*(key for key in made if key.startswith("demo")), *made][:1]
 
 
+def counting(
+    world: World, item: LakeAsset, partition: str | None, document: dict[str, Any], changes: dict[tuple[str, ...], Any]
+) -> list[str]:
+    """Which of the changes give the asset another digest: asked of all together, and one by one only if need be."""
+    before, together = digest(world, item, partition, document), document
+    assert before is not None, item.asset
+    for path, value in changes.items():
+        together = changed(together, path, value)
+    if parsed(together) is not None and digest(world, item, partition, together) == before:
+        return []
+    alone = {path: digest(world, item, partition, changed(document, path, value)) for path, value in changes.items()}
+    return [".".join(path) for path, after in alone.items() if after not in (None, before)]
+
+
+@pytest.mark.slow
 def test_a_setting_that_counts_is_recorded_by_name(finished: World):
     with finished.active():
         document = parse_settings(load_document(finished.config)).model_dump(mode="json")
-        settings = parse_settings(document)
-        assets = all_assets(settings)
-        counted: set[str] = set()
-        for item in assets:
+        changes = possible_changes(document)
+        settings = {path: parse_settings(changed(document, path, value)) for path, value in changes.items()}
+        for item in all_assets(parse_settings(document)):
             for partition in made_partitions(finished, item):
-                before = digest(finished, item, partition, document)
-                recorded = settings_in_force(item.asset, partition, settings)
-                assert before is not None, item.asset
-                for path, other, new in one_change_each(document):
-                    if digest(finished, item, partition, new) not in (None, before):
-                        counted.add(path)
-                        assert settings_in_force(item.asset, partition, other) != recorded, f"{item.asset} hides {path}"
-    assert {"mixtures.demo.top_share", "recipes.demo.alpha", "tasks.gradient_items", "seed"} <= counted
+                recorded = settings_in_force(item.asset, partition, parse_settings(document))
+                unsaid = {
+                    path: value
+                    for path, value in changes.items()
+                    if settings_in_force(item.asset, partition, settings[path]) == recorded
+                }
+                assert counting(finished, item, partition, document, unsaid) == [], f"{item.asset} hides settings"
+
+
+@pytest.mark.parametrize(
+    ("asset", "partition", "option"),
+    [
+        ("grouped_shards", "demo", "mixtures.demo.top_share"),
+        ("selected_checkpoints", "demo", "recipes.demo.alpha"),
+        ("validation_items", None, "tasks.gradient_items"),
+        ("reference_sample", None, "seed"),
+    ],
+)
+def test_an_option_that_counts_is_found_by_its_change(finished: World, asset: str, partition: str | None, option: str):
+    with finished.active():
+        document = parse_settings(load_document(finished.config)).model_dump(mode="json")
+        path = tuple(option.split("."))
+        changes = {path: possible_changes(document)[path]}
+        item = by_name(all_assets(parse_settings(document)))[asset]
+        assert counting(finished, item, partition, document, changes) == [option]
 
 
 def test_values_stand_under_the_names_of_the_settings_file(finished: World):
