@@ -32,6 +32,15 @@ READ_BY = {"tokenized_corpus": "tokenizer", "leakage": "scored_items"}
 """Assets that every snapshot needs before it can be asked for."""
 
 
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
 @dataclass
 class Memory:
     """What the sensor keeps between ticks: listings that may still change, and tokenised snapshots known as scored."""
@@ -131,7 +140,10 @@ class Tick:
         """Inventory and what follows from it, as far as it is missing and its inputs are there."""
         wanted = [name for name in CORPUS_ASSETS if self._possible(name)]
         made = {name: latest_ids(self.instance, name) for name in wanted}
+        under_way = self._under_way()
         for snapshot in snapshots:
+            if snapshot in under_way:
+                continue
             missing = [name for name in wanted if snapshot not in made[name]]
             content = self._content(snapshot) if missing else None
             if content is None:
@@ -145,6 +157,11 @@ class Tick:
                     tags={SNAPSHOT_TAG: snapshot},
                 )
             )
+
+    def _under_way(self) -> set[str]:
+        """Snapshots whose corpus is being made: what is missing of them shrinks meanwhile."""
+        unfinished = dg.RunsFilter(job_name=CORPUS_JOB, statuses=UNFINISHED)
+        return {run.tags.get("dagster/partition", "") for run in self.instance.get_runs(unfinished)}
 
     def _content(self, snapshot: str) -> str | None:
         """Digest of the files as listed; None for a registered snapshot that is not whole at the moment."""
