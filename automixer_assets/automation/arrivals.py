@@ -60,10 +60,11 @@ class Memory:
 
 def snapshot_sensor(settings: Settings, assets: Sequence[LakeAsset], jobs: Sequence[Job]) -> dg.SensorDefinition:
     """Off by default: the first scores of a snapshot use the accelerator."""
+    asked = {CORPUS_JOB, *(scores_job(proxy) for proxy in settings.proxies)}
 
     @dg.sensor(
         name=SNAPSHOT_SENSOR,
-        jobs=jobs,
+        jobs=[job for job in jobs if job.name in asked],
         minimum_interval_seconds=settings.automation.sensor_seconds,
         description="Registers complete snapshots, inventories and tokenises them, and scores each new content once, "
         "at the checkpoints that are selected now. Old snapshots are not scored again.",
