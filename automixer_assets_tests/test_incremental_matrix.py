@@ -58,7 +58,9 @@ def test_each_change_runs_exactly_what_it_concerns(world: World):
     assert change.run() == set()
     assert change.set("mixtures.demo.token_budget", 4000) == {"weight_manifest[demo]"}
     assert change.set("mixtures.demo.top_share", 0.25) == of_mixture("demo")
-    assert change.set("recipes.demo.group_tasks", "all") == JOINT | of_mixture("demo")
+    same = of_mixture("demo") - {"group_characteristics[demo]"}
+    assert change.set("recipes.demo.group_tasks", "all") == JOINT | same, "as the groups' tasks are all tasks here"
+    assert change.set("recipes.demo.normalisation", "z") == JOINT | of_mixture("demo")
     assert change.set("recipes.demo.alpha", "uniform") == {"selected_checkpoints[demo]"} | JOINT | of_mixture("demo")
     assert change.set("targets.seeds", [7]) == set(), "seeds of the targets concern no mixture"
     assert change.set("tasks.batch_size", 3) == set(), "how many at a time is no part of a result"

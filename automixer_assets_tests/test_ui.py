@@ -174,7 +174,11 @@ def _old_cells(world: World) -> list[str]:
 
 def test_an_asset_is_materialised_by_a_click_and_shows_its_metadata(site: Site):
     before = site.storage_id("comparison_table", None)
-    site.open("/assets/comparison_table", "Does the mixture help", "Materialize")
+    site.open(
+        "/assets/comparison_table",
+        "Is the mixture better than the baseline at the same token budget, and by how much?",
+        "Materialize",
+    )
     site.page.get_by_role("button", name="Materialize").first.click()
     wait_until(lambda: site.storage_id("comparison_table", None) > before, f"nothing ran: {_log(site.world)}")
     site.open("/assets/comparison_table", "Metadata", "pins", "target_runs")

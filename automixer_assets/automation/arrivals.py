@@ -32,6 +32,15 @@ READ_BY = {"tokenized_corpus": "tokenizer", "leakage": "scored_items"}
 """Assets that every snapshot needs before it can be asked for."""
 
 
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
 @dataclass
 class Memory:
     """What the sensor keeps between ticks: listings that may still change, and tokenised snapshots known as scored."""
@@ -51,10 +60,11 @@ class Memory:
 
 def snapshot_sensor(settings: Settings, assets: Sequence[LakeAsset], jobs: Sequence[Job]) -> dg.SensorDefinition:
     """Off by default: the first scores of a snapshot use the accelerator."""
+    asked = {CORPUS_JOB, *(scores_job(proxy) for proxy in settings.proxies)}
 
     @dg.sensor(
         name=SNAPSHOT_SENSOR,
-        jobs=jobs,
+        jobs=[job for job in jobs if job.name in asked],
         minimum_interval_seconds=settings.automation.sensor_seconds,
         description="Registers complete snapshots, inventories and tokenises them, and scores each new content once, "
         "at the checkpoints that are selected now. Old snapshots are not scored again.",
@@ -131,7 +141,10 @@ class Tick:
         """Inventory and what follows from it, as far as it is missing and its inputs are there."""
         wanted = [name for name in CORPUS_ASSETS if self._possible(name)]
         made = {name: latest_ids(self.instance, name) for name in wanted}
+        under_way = self._under_way()
         for snapshot in snapshots:
+            if snapshot in under_way:
+                continue
             missing = [name for name in wanted if snapshot not in made[name]]
             content = self._content(snapshot) if missing else None
             if content is None:
@@ -145,6 +158,11 @@ class Tick:
                     tags={SNAPSHOT_TAG: snapshot},
                 )
             )
+
+    def _under_way(self) -> set[str]:
+        """Snapshots whose corpus is being made: what is missing of them shrinks meanwhile."""
+        unfinished = dg.RunsFilter(job_name=CORPUS_JOB, statuses=UNFINISHED)
+        return {run.tags.get("dagster/partition", "") for run in self.instance.get_runs(unfinished)}
 
     def _content(self, snapshot: str) -> str | None:
         """Digest of the files as listed; None for a registered snapshot that is not whole at the moment."""

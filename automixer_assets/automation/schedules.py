@@ -96,9 +96,15 @@ def outdated_mixtures(instance: dg.DagsterInstance, automixer: Automixer, assets
 
 
 def _result(context: dg.ScheduleEvaluationContext, asked: Asked) -> list[dg.RunRequest] | dg.SkipReason:
+    """What a schedule returns; the run key is the tick's, so that a tick that is repeated asks for nothing twice."""
     requests, sentences = [], []
     for each in asked:
-        requests.append(each) if isinstance(each, dg.RunRequest) else sentences.append(each)
+        if isinstance(each, dg.RunRequest):
+            requests.append(
+                each.with_replaced_attrs(run_key=f"{each.partition_key} {context.scheduled_execution_time}")
+            )
+        else:
+            sentences.append(each)
     for sentence in sentences:
         context.log.info(sentence)
     return requests or dg.SkipReason("; ".join(sentences) or "everything is current")

@@ -5,6 +5,7 @@ Sensors and schedules are the real ones, called as the daemon calls them; runs a
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -71,10 +72,15 @@ class Daemon:
         """One tick of a schedule."""
         definition = self.definitions.get_schedule_def(name)
         with self.world.active():
-            context = dg.build_schedule_context(instance=self.instance, resources={"automixer": Automixer()})
-            result = definition(context)
-            self.said = [str(result.skip_message)] if isinstance(result, dg.SkipReason) else []
-            requests = [each for each in result if isinstance(each, dg.RunRequest)] if isinstance(result, list) else []
+            context = dg.build_schedule_context(
+                instance=self.instance,
+                scheduled_execution_time=datetime.now(UTC),
+                repository_def=self.definitions.get_repository_def(),
+                resources={"automixer": Automixer()},
+            )
+            result = definition.evaluate_tick(context)
+            self.said = [result.skip_message] if result.skip_message else []
+            requests = list(result.run_requests or [])
             for request in requests:
                 self.run(str(definition.job_name), request)
         return requests

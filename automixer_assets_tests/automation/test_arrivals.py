@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 import polars as pl
@@ -71,6 +72,16 @@ def test_a_snapshot_is_registered_and_inventoried_once_its_marker_is_there(desk:
     (request,) = second.requests
     assert (request.job_name, request.partition_key) == ("snapshot_corpus", "S-1")
     assert request.asset_selection == [dg.AssetKey("snapshot_inventory")], "tokens need a tokenizer, which is not made"
+
+
+def test_while_its_corpus_is_being_made_nothing_more_is_asked_for(desk: Desk):
+    desk.put("S-1", "one")
+    desk.look()
+    run = dg.DagsterRun(
+        "snapshot_corpus", status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": "S-1"}, run_id=str(uuid4())
+    )
+    desk.instance.add_run(run)
+    assert desk.look().requests == []
 
 
 def test_the_run_key_follows_the_content(desk: Desk):
