@@ -142,13 +142,13 @@ def export_mixture(
 def n_documents(manifest: Manifest) -> int:
     """Documents of groups with a positive weight, a document once for each group: what progress adds up to."""
     shares = run_shares(manifest)
-    return sum(shard.n_documents for group in manifest.groups if group.name in shares for shard in group.shards)
+    return sum(group.read_documents for group in manifest.groups if group.name in shares)
 
 
 def _listed(manifest: Manifest) -> dict[str, Counts]:
     """Documents and tokens of groups of positive weight as the manifest lists them."""
     groups = {group.name: group for group in manifest.groups}
-    return {name: Counts(groups[name].n_documents, groups[name].n_tokens) for name in run_shares(manifest)}
+    return {name: Counts(groups[name].read_documents, groups[name].read_tokens) for name in run_shares(manifest)}
 
 
 def _encoding(
