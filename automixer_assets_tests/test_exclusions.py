@@ -21,8 +21,8 @@ from automixer_assets_tests.world import FIRST_SNAPSHOTS, N_DOCUMENTS, World, fi
 N_UNION = sum(N_DOCUMENTS.values())
 REMADE = [
     "grouped_shards[demo]",
-    "weight_manifest[demo]",
     "group_characteristics[demo]",
+    "weight_manifest[demo]",
     "weight_uncertainty[demo]",
     "target_runs[demo]",
 ]

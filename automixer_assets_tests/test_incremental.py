@@ -13,8 +13,8 @@ from automixer_assets_tests.world import FIRST_SNAPSHOTS, NEW_SNAPSHOT, World, f
 
 MADE_OF_GROUPS = (
     "grouped_shards",
-    "weight_manifest",
     "group_characteristics",
+    "weight_manifest",
     "weight_uncertainty",
     "target_runs",
 )
