@@ -59,7 +59,7 @@ def plan_trainer_exports(scope: Scope) -> Build:
     mixture = scope.settings.mixture(scope.key)
     made_with = manifest_slice(mixture, scope.settings.recipe(mixture.recipe))
     manifest = load_manifest(scope.pin("weight_manifest", scope.key, settings=made_with).path / "manifest.json")
-    used = mixture.exports and {shard.snapshot for group in manifest.groups for shard in group.shards}
+    used = {shard.snapshot for group in manifest.groups for shard in group.shards} if mixture.exports else set()
     corpora = {name: open_tokenized(scope.pin("tokenized_corpus", name).path) for name in sorted(used)}
 
     def write(out: Path) -> None:
