@@ -64,6 +64,7 @@ ASSETS: dict[str, tuple[str, str | None, set[str]]] = {
         "mixture",
         {"grouped_shards", "tokenizer", "tokenized_corpus", "scored_items", "leakage"},
     ),
+    "trainer_exports": ("mixture", "mixture", {"weight_manifest", "tokenized_corpus"}),
     "target_runs": (
         "evaluation",
         "mixture",

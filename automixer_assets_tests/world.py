@@ -131,6 +131,7 @@ def create_world(folder: Path) -> World:
 def tiny_settings() -> dict[str, Any]:
     """The demo's settings with everything that costs time made small."""
     settings = yaml.safe_load(DEMO_SETTINGS.read_text())
+    settings["mixtures"]["demo"].pop("exports")
     architecture = {
         "hidden_size": 32,
         "intermediate_size": 64,

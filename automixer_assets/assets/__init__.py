@@ -40,7 +40,7 @@ def all_assets(settings: Settings) -> list[LakeAsset]:
         *recipes.recipe_assets(settings),
         *mixture.mixture_assets(),
         *characteristics.characteristics_assets(),
-        exports.exports_asset(),
+        *exports.exports_assets(settings),
         *evaluation.evaluation_assets(),
     ]
 

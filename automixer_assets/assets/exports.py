@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import dagster as dg
@@ -10,12 +11,13 @@ from automixer_assets.assets.mixture import GROUP, manifest_slice
 from automixer_assets.code_versions import source_version
 from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.export import export_mixture, n_documents
+from automixer_assets.files import write_atomically
 from automixer_assets.lake import PARTIAL, file_sha256
 from automixer_assets.lake_asset import Build, LakeAsset, Scope, lake_asset
 from automixer_assets.mixture.manifest import load_manifest
-from automixer_assets.pages.exports import show_trainer_exports
+from automixer_assets.pages.exports import LISTING, show_trainer_exports
 from automixer_assets.partitions import MIXTURES
-from automixer_assets.settings import Export
+from automixer_assets.settings import Export, Settings
 
 MODULES = (
     "exporting",
@@ -31,17 +33,21 @@ MODULES = (
 )
 
 
-def exports_asset() -> LakeAsset:
-    """The last step: from a manifest to what a trainer reads."""
-    return lake_asset(
-        asset="trainer_exports",
-        group=GROUP,
-        kinds={"parquet"},
-        code=source_version(*(f"export.{name}" for name in MODULES), "mixture.selected"),
-        plan=plan_trainer_exports,
-        partitions_def=MIXTURES,
-        deps=["weight_manifest", dg.AssetDep("tokenized_corpus", partition_mapping=dg.AllPartitionMapping())],
-    )
+def exports_assets(settings: Settings) -> list[LakeAsset]:
+    """From a manifest to what a trainer reads, where a mixture of the settings lists exports."""
+    if not any(mixture.exports for mixture in settings.mixtures.values()):
+        return []
+    return [
+        lake_asset(
+            asset="trainer_exports",
+            group=GROUP,
+            kinds={"parquet"},
+            code=source_version(*(f"export.{name}" for name in MODULES), "mixture.selected"),
+            plan=plan_trainer_exports,
+            partitions_def=MIXTURES,
+            deps=["weight_manifest", dg.AssetDep("tokenized_corpus", partition_mapping=dg.AllPartitionMapping())],
+        )
+    ]
 
 
 def plan_trainer_exports(scope: Scope) -> Build:
@@ -57,6 +63,7 @@ def plan_trainer_exports(scope: Scope) -> Build:
     corpora = {name: open_tokenized(scope.pin("tokenized_corpus", name).path) for name in sorted(used)}
 
     def write(out: Path) -> None:
+        write_atomically(out / LISTING, json.dumps([export.format for export in mixture.exports]).encode() + b"\n")
         for export in mixture.exports:
             folder = out / export.format
             published = out.with_name(out.name.removeprefix(PARTIAL)) / export.format

@@ -51,14 +51,16 @@ def _texts(path: Path, wanted: np.ndarray) -> Iterator[pa.Array]:
         file = pq.ParquetFile(path, pre_buffer=False)
         sizes = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
         ends = np.cumsum(sizes)
-        needed = np.unique(np.searchsorted(ends, wanted, side="right"))
-        for index in needed[needed < len(sizes)].tolist():
-            first = int(ends[index] - sizes[index])
-            for batch in file.iter_batches(BATCH_ROWS, row_groups=[index], columns=["text"]):
-                low, high = np.searchsorted(wanted, [first, first + batch.num_rows])
-                if high > low:
-                    yield batch.column(0).take(pa.array(wanted[low:high] - first)).cast(pa.string())
-                first += batch.num_rows
+        group = np.searchsorted(ends, wanted[wanted < sum(sizes)], side="right")  # of each wanted row
+        needed, position = np.unique(group, return_inverse=True)
+        before = np.cumsum(np.asarray(sizes)[needed]) - np.asarray(sizes)[needed]  # rows read before a needed group
+        targets = wanted[: len(group)] - (ends - sizes)[group] + before[position]
+        first = 0
+        for batch in file.iter_batches(BATCH_ROWS, row_groups=needed.tolist(), columns=["text"]):
+            low, high = np.searchsorted(targets, [first, first + batch.num_rows])
+            if high > low:
+                yield batch.column(0).take(pa.array(targets[low:high] - first)).cast(pa.string())
+            first += batch.num_rows
     except FileNotFoundError:
         raise AutomixerError(
             f"{path} is gone since the inventory: restore it, or set corpus.directory to where it lies now"

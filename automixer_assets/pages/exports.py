@@ -13,13 +13,15 @@ from automixer_assets.export import REPORT, SHEET
 from automixer_assets.lake import Artifact
 from automixer_assets.lake_asset import Metadata
 
+LISTING = "exports.json"
+"""The formats, in the order of the settings."""
 NONE_LISTED = (
     "none: list formats under the mixture's `exports`, or run `automixer mixture export NAME --format F --out DIR`"
 )
 
 
 def show_trainer_exports(artifact: Artifact) -> Metadata:
-    folders = sorted(path for path in artifact.path.iterdir() if (path / REPORT).exists())
+    folders = [artifact.path / format for format in json.loads((artifact.path / LISTING).read_text())]
     shown: Metadata = {"exports": ", ".join(folder.name for folder in folders) or NONE_LISTED}
     for folder in folders:
         document = json.loads((folder / REPORT).read_text())

@@ -6,7 +6,7 @@ each document. Every group's documents are scattered over the shards, and some d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -94,8 +94,13 @@ def make_case(
     exhaustion_policy: Literal["repeat", "stop_and_raise_others"] = "repeat",
     max_epochs: float | None = None,
     vocab_size: int = 60_000,
+    text_of: Callable[[Wanted, int], str] | None = None,
+    row_group_size: int = 37,
 ) -> Case:
-    """Write a corpus of two snapshots of two shards, and the manifest of a mixture of it."""
+    """Write a corpus of two snapshots of two shards, and the manifest of a mixture of it.
+
+    `text_of(group, number)` gives the documents' texts where the standard ones will not do.
+    """
     rng = np.random.default_rng(11)
     documents = [(index, number) for index, group in enumerate(groups) for number in range(group.n_documents)]
     documents = [documents[i] for i in rng.permutation(len(documents))]
@@ -105,7 +110,9 @@ def make_case(
     snapshots = {}
     for snapshot in SNAPSHOTS:
         rows = {shard: shards[snapshot, shard] for shard in SHARDS}
-        snapshots[snapshot] = _write_snapshot(root, snapshot, rows, groups, dtype, vocab_size)
+        snapshots[snapshot] = _write_snapshot(
+            root, snapshot, rows, groups, dtype, vocab_size, text_of or _text, row_group_size
+        )
     selections = [_select(root, snapshots, index, group) for index, group in enumerate(groups)]
     manifest = _manifest(groups, selections, token_budget, exhaustion_policy, max_epochs)
     return Case(manifest, root, snapshots, root / "corpus")
@@ -118,12 +125,14 @@ def _write_snapshot(
     groups: Sequence[Wanted],
     dtype: str,
     vocab_size: int,
+    text_of: Callable[[Wanted, int], str],
+    row_group_size: int,
 ) -> TokenizedSnapshot:
     folder = root / "tokenized" / snapshot
     folder.mkdir(parents=True)
     for shard, members in shards.items():
         source = f"data/{shard}.parquet"
-        rows = [_document(groups, index, number, source) for index, number in members]
+        rows = [_document(groups, index, number, source, text_of) for index, number in members]
         rows = [
             each for i, row in enumerate(rows) for each in ([_stray(i, source), row] if i % LEFT_OUT == 0 else [row])
         ]
@@ -131,7 +140,7 @@ def _write_snapshot(
         path = root / "corpus" / snapshot / source
         path.parent.mkdir(parents=True, exist_ok=True)
         sources = table.select(pl.col("doc_id").alias("id"), "text", "url").to_arrow()
-        pq.write_table(sources.cast(_plain(sources.schema)), path, row_group_size=37)
+        pq.write_table(sources.cast(_plain(sources.schema)), path, row_group_size=row_group_size)
         lengths = table["n_tokens"]
         table = table.with_columns((lengths.cum_sum() - lengths).alias("offset"))
         table.drop("text", "ids").write_parquet(folder / f"{shard}.parquet")
@@ -149,11 +158,16 @@ def _write_snapshot(
     return open_tokenized(folder)
 
 
-def _document(groups: Sequence[Wanted], index: int, number: int, source: str) -> dict[str, Any]:
+def _document(
+    groups: Sequence[Wanted], index: int, number: int, source: str, text_of: Callable[[Wanted, int], str]
+) -> dict[str, Any]:
     group = groups[index]
     ids = [GROUP_IDS * (index + 1) + (number * 31 + i) % GROUP_IDS for i in range(group.length - 1)]
-    text = f"{group.name} document {number}: 東京" + " word" * (group.length - 1)
-    return _row(f"{group.name}/{number:05d}", text, [*ids, 0], source)
+    return _row(f"{group.name}/{number:05d}", text_of(group, number), [*ids, 0], source)
+
+
+def _text(group: Wanted, number: int) -> str:
+    return f"{group.name} document {number}: 東京" + " word" * (group.length - 1)
 
 
 def _stray(number: int, source: str) -> dict[str, Any]:
