@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -12,7 +13,7 @@ from automixer_assets.answers.explain import Explanation, explain
 from automixer_assets.answers.inputs import PinnedInputs
 from automixer_assets.errors import ConfigurationError
 from automixer_assets.proxy.tokenizer import load_tokenizer
-from automixer_assets_tests.answers.conftest import Answers
+from automixer_assets_tests.answers.conftest import Answers, changed
 from automixer_assets_tests.world import EXTRA_ID, NEW_SNAPSHOT
 
 SNAPSHOT = "MW-2026-02"
@@ -87,20 +88,21 @@ def test_times_read_of_every_group_member_are_the_ledgers(answers: Answers):
             assert found.content_hash == content
 
 
-def test_copies_are_the_other_documents_with_its_text(answers: Answers):
-    inputs = answers.inputs("grown")
-    everything = pl.concat(
-        [
-            shard.documents.select("doc_id", "content_hash")
-            for name in inputs.snapshots
-            for shard in inputs.corpus(name).shards
-        ]
-    )
-    several = everything.group_by("content_hash").agg("doc_id").filter(pl.col("doc_id").list.len() > 1)
-    assert several.height, "the micro-world has copies"
-    ids = several["doc_id"][0].to_list()
-    (found,) = _explain(inputs, ids[0])
-    assert sorted(copy.doc_id for copy in found.copies) == sorted(ids[1:])
+def test_copies_are_the_other_documents_with_its_text_and_count_with_it(answers: Answers):
+    inputs, ids = answers.inputs("paper"), [_document(answers, row)["doc_id"] for row in (5, 6)]
+    alone = [_explain(inputs, doc_id)[0] for doc_id in ids]
+    assert [each.copies for each in alone] == [(), ()]
+
+    def with_one_hash(path: Path) -> None:
+        documents = pl.read_parquet(path)
+        hashes = documents["content_hash"].to_list()
+        hashes[6] = hashes[5]
+        documents.with_columns(content_hash=pl.Series(hashes)).write_parquet(path)
+
+    with changed(inputs.corpus(SNAPSHOT).shards[0].documents_path, with_one_hash):
+        (found,) = _explain(inputs, ids[0])
+    assert [(copy.doc_id, copy.row) for copy in found.copies] == [(ids[1], 6)]
+    assert found.times_read == pytest.approx(sum(each.times_read for each in alone))
 
 
 def test_an_unknown_id_names_near_ones_and_a_rejected_one_says_why(answers: Answers):
