@@ -78,10 +78,11 @@ def _source_faults(name: str, source: Source, path: Path) -> Iterator[Fault]:
 
 
 def _remote_faults(name: str, source: Source, options: Mapping[str, Any]) -> Iterator[Fault]:
-    import fsspec
+    from fsspec.core import url_to_fs
 
     try:
-        with fsspec.open(source.path, "rb", **options) as file:
+        files, path = url_to_fs(source.path, **options)
+        with files.open(path, "rb") as file:
             digest = hashlib.sha256()
             while block := file.read(BLOCK):
                 digest.update(block)

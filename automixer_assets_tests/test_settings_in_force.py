@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -73,7 +73,7 @@ def digest(world: World, item: LakeAsset, partition: str | None, document: dict[
         return None
 
 
-def made_partitions(world: World, item: LakeAsset) -> list[str | None]:
+def made_partitions(world: World, item: LakeAsset) -> Sequence[str | None]:
     """A partition that was made, if any: of recipes and mixtures that of `demo`, whose settings change."""
     if item.partitions_def is None:
         return [None]
