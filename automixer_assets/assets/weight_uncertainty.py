@@ -8,7 +8,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from automixer_assets.assets.mixture import grouping_slice
+from automixer_assets.assets.mixture import grouping_slice, manifest_slice
 from automixer_assets.assets.recipes import joint_slice
 from automixer_assets.code_versions import source_version, sql_version
 from automixer_assets.errors import AutomixerError
@@ -69,7 +69,7 @@ def plan_weight_uncertainty(scope: Scope) -> Build:
     """
     settings, mixture = scope.settings, scope.settings.mixture(scope.key)
     recipe, made_with = settings.recipe(mixture.recipe), grouping_slice(mixture, settings)
-    manifest = scope.pin("weight_manifest", scope.key, settings=[mixture.model_dump(), recipe.model_dump()])
+    manifest = scope.pin("weight_manifest", scope.key, settings=manifest_slice(mixture, recipe))
     grouped = scope.pin("grouped_shards", scope.key, settings=made_with)
     carried = None
     if settings.resamples_items(scope.key):
@@ -95,7 +95,7 @@ def plan_weight_uncertainty(scope: Scope) -> Build:
             found.append(_redrawn(mixture, weights, grouped, selected, selections, shards, out))
         pl.concat(found).write_parquet(out / "intervals.parquet")
 
-    return scope.build(write, show_weight_uncertainty, settings=[mixture.model_dump(), recipe.model_dump()])
+    return scope.build(write, show_weight_uncertainty, settings=manifest_slice(mixture, recipe))
 
 
 def _resampled(
