@@ -82,7 +82,8 @@ def _remote_faults(name: str, source: Source, options: Mapping[str, Any]) -> Ite
 
     try:
         files, path = url_to_fs(source.path, **options)
-        with files.open(path, "rb") as file:
+        opened: Any = files.open(path, "rb")
+        with opened as file:
             digest = hashlib.sha256()
             while block := file.read(BLOCK):
                 digest.update(block)

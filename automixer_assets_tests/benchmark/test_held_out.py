@@ -24,7 +24,7 @@ def trained(tmp_path_factory):
     from automixer_assets.proxy.tokenizer import load_tokenizer
 
     folder = tmp_path_factory.mktemp("tokenizer")
-    train_tokenizer([text for texts in TEXTS.values() for text in texts], 300, folder)
+    train_tokenizer((text for texts in TEXTS.values() for text in texts), 300, folder)
     tokenizer = load_tokenizer(folder)
     shape = Architecture(
         hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1
