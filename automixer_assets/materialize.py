@@ -21,7 +21,7 @@ from automixer_assets.lake_asset import LakeAsset, by_name
 from automixer_assets.lineage import asset_name
 from automixer_assets.partitions import register_settings_keys
 from automixer_assets.resources import Automixer
-from automixer_assets.run_processes import PROCESS_TAG, process_name, report_dead_runs, waiting_for
+from automixer_assets.run_processes import PROCESS_TAG, limit_pools, process_name, report_dead_runs, waiting_for
 
 MADE_PER_MIXTURE = (
     "grouped_shards",
@@ -65,6 +65,7 @@ class Materializer:
         report_dead_runs(instance)
         register_settings_keys(instance, settings)
         assets = all_assets(settings)
+        limit_pools(instance, [item.pool for item in assets if item.pool is not None])
         self.assets = by_name(assets)
         self.definitions = build_defs(settings, assets, automixer=automixer)
         self._ordered = self._topological_order()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 
 import dagster as dg
 import psutil
@@ -25,6 +26,13 @@ def report_dead_runs(instance: dg.DagsterInstance) -> None:
             instance.report_run_failed(run, "the process of this run was killed; finished parts are kept")
             # Nobody else would: without a daemon, the next run would wait for the accelerator for ever.
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def limit_pools(instance: dg.DagsterInstance, pools: Iterable[str]) -> None:
+    """Give pools their limit before anything runs: of two runs that both use one first, neither would wait."""
+    storage = instance.event_log_storage
+    for pool in sorted(set(pools) - set(storage.get_concurrency_keys())):
+        storage.initialize_concurrency_limit_to_default(pool)
 
 
 def waiting_for(instance: dg.DagsterInstance, pool: str | None) -> str | None:

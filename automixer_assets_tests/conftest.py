@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from automixer_assets_tests.world import World, create_world
 
@@ -16,6 +17,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "finished" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("finished world"))
+
+
+@pytest.fixture(autouse=True)
+def no_instance_left_over() -> Iterator[None]:
+    """See `World.active`."""
+    with set_defs_state_storage(None):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from automixer_assets.run_processes import PROCESS_TAG, process_name, report_dead_runs, waiting_for
+from automixer_assets.run_processes import PROCESS_TAG, limit_pools, process_name, report_dead_runs, waiting_for
 
 POOL = "accelerator"
 
@@ -69,6 +69,7 @@ def _run_slowly(reference: dg.InstanceRef, spans: Path, name: str) -> None:
 
 
 def test_two_runs_never_hold_it_at_once(instance: dg.DagsterInstance, tmp_path: Path):
+    limit_pools(instance, [POOL])
     spawn = multiprocessing.get_context(
         "spawn"
     )  # as users do it; Dagster's logging does not survive two runs in threads

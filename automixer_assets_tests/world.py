@@ -15,6 +15,7 @@ import dagster as dg
 import polars as pl
 import pytest
 import yaml
+from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from automixer_assets.lake import MARKER, Artifact, Lake, file_sha256
 from automixer_assets.lineage import Materialized, latest
@@ -62,7 +63,9 @@ class World:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        with pytest.MonkeyPatch.context() as patch:
+        # Dagster keeps the storage of the instance that was entered last; fixtures that end in another order than they
+        # began leave that of a closed one.
+        with pytest.MonkeyPatch.context() as patch, set_defs_state_storage(None):
             for name, value in self.environment.items():
                 patch.setenv(name, value)
             yield

@@ -56,8 +56,11 @@ def materialize(
 @app.command()
 def sync(config: Config = None) -> None:
     """Make the recipes and mixtures of the settings known to the UI as partitions."""
+    from automixer_assets.assets import all_assets
     from automixer_assets.partitions import register_settings_keys
+    from automixer_assets.run_processes import limit_pools
 
     automixer = open_automixer(config, None)
     with open_instance() as instance:
         register_settings_keys(instance, automixer.settings())
+        limit_pools(instance, [item.pool for item in all_assets(automixer.settings()) if item.pool is not None])

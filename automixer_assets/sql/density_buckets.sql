@@ -28,7 +28,9 @@ numbered AS (
     SELECT
         kept.*,
         total,
-        ((CAST($first_row AS BIGINT) + kept."row") % 4294967296 * 2654435769 % 4294967296) * $buckets // 4294967296 AS bucket
+        -- unsigned, for 32 bits times 32 bits are 64
+        (CAST(CAST($first_row AS BIGINT) + kept."row" AS UBIGINT) % 4294967296 * CAST(2654435769 AS UBIGINT) % 4294967296)
+        * $buckets // 4294967296 AS bucket
     FROM kept
     JOIN totals USING ("row")
 )
