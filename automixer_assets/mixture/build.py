@@ -32,7 +32,10 @@ from automixer_assets.mixture.uncertainty import REPLICATES, bucket_sums, weight
 from automixer_assets.mixture.weights import GroupTable, group_tables, weight_contrast
 from automixer_assets.settings import Mixture, Recipe, profile_differences
 
-NAMED_IN_THE_MANIFEST = {"profile", "proxy", "recipe", "snapshots", "token_budget", "exhaustion_policy", "limits"}
+NAMED_IN_THE_MANIFEST = {
+    *("profile", "proxy", "recipe", "snapshots", "token_budget", "exhaustion_policy"),
+    *("limits", "exports"),
+}
 """Settings with a manifest field of their own, or that change nothing, so not repeated under `options`."""
 
 
