@@ -70,7 +70,7 @@ def _small_world(folder: Path, checkpoints: int) -> World:
         world.run(f"+{name}")
     for checkpoint in _all_checkpoints(world):  # whatever the tiny proxy is best at
         world.instance.add_dynamic_partitions("checkpoint_demo", [checkpoint])
-    for name in ("demo/proxy_checkpoints", "demo/influence_query", SCORES):
+    for name in ("reference_sample", "demo/proxy_checkpoints", "demo/influence_query", SCORES):
         world.run(name)
     return world
 

@@ -53,7 +53,7 @@ def show_comparison_table(artifact: Artifact, runs: dict[str, Artifact], baselin
     comparison = pl.read_parquet(artifact.path / "comparison.parquet")
     return {
         "baseline": baseline,
-        "mean over tasks": metadata.table(comparison.filter(pl.col("task").str.starts_with(MEAN_TASK))),
+        "mean over tasks": metadata.table(mean_grid(comparison, baseline)),
         "accuracy difference to the baseline": metadata.plot(
             lambda axes: _draw_differences(axes, comparison, baseline), height=4.0
         ),
@@ -64,6 +64,33 @@ def show_comparison_table(artifact: Artifact, runs: dict[str, Artifact], baselin
         "seeds": int(comparison["n_seeds"].max()),  # pyright: ignore[reportArgumentType]
         "mixtures": ", ".join(runs),
     }
+
+
+def mean_grid(comparison: pl.DataFrame, baseline: str) -> pl.DataFrame:
+    """How each mixture does on average over tasks, and how sure its difference to the baseline is."""
+    means = comparison.filter(pl.col("task").str.starts_with(MEAN_TASK))
+    rows = [
+        {
+            "mixture": row["mixture"],
+            "metric": row["metric"],
+            "over": row["task"].removeprefix(MEAN_TASK).strip() or "all tasks",
+            "mean ± sd": f"{row['mean']:.3f} ± {_spread(row['sd'])}",
+            f"minus {baseline} ± stderr": f"{row['difference']:+.3f} ± {_spread(row['difference_stderr'])}",
+            "95 %, seeds and items": _interval(row["interval_low"], row["interval_high"]),
+            "p, t test": _p_value(row["p_value"]),
+            "p, corrected": _p_value(row["p_holm"]),
+        }
+        for row in means.iter_rows(named=True)
+    ]
+    return pl.DataFrame(rows)
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "–" if low is None or high is None else f"{low:+.3f} to {high:+.3f}"
+
+
+def _p_value(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2g}"
 
 
 def comparison_grid(comparison: pl.DataFrame, metric: str, baseline: str) -> pl.DataFrame:
