@@ -35,6 +35,7 @@ from automixer_assets.out_of_memory import MEMORY_REMEDY, first_line, is_out_of_
 from automixer_assets.pages.pins import pins_table
 from automixer_assets.partitions import require_valid_key
 from automixer_assets.resources import Automixer
+from automixer_assets.run_processes import hold_slot
 from automixer_assets.settings import Settings
 from automixer_assets.settings_in_force import settings_in_force
 from automixer_assets.version import git_commit
@@ -270,6 +271,8 @@ def lake_asset(
             """Numbers of work under way, for the asset's page."""
             context.log_event(dg.AssetObservation(key, partition=partition, metadata=metadata))
 
+        if pool is not None:
+            hold_slot(context.instance, pool, context.run_id, context.get_step_execution_context().step.key)
         try:
             scope = Scope(asset, code, partition, automixer, context.instance, context.log.info, observe)
             with scope.lake.in_use():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterable
 
 import dagster as dg
 import psutil
 
 PROCESS_TAG = "automixer/process"
+SETTLING_SECONDS = 0.5
 
 
 def process_name() -> str:
@@ -33,6 +35,22 @@ def limit_pools(instance: dg.DagsterInstance, pools: Iterable[str]) -> None:
     storage = instance.event_log_storage
     for pool in sorted(set(pools) - set(storage.get_concurrency_keys())):
         storage.initialize_concurrency_limit_to_default(pool)
+
+
+def hold_slot(instance: dg.DagsterInstance, pool: str, run_id: str, step: str) -> None:
+    """Return once the slot that Dagster gave to this step is surely its own.
+
+    On SQLite a claim is a read and a write: of two runs that ask in the same instant both are told yes, and the slot
+    names the later one. So where another run is under way, look again after both must have written.
+    """
+    storage = instance.event_log_storage
+    under_way = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+    if pool not in storage.get_concurrency_keys() or all(run.run_id == run_id for run in under_way):
+        return
+    time.sleep(SETTLING_SECONDS)
+    while run_id not in storage.get_concurrency_info(pool).active_run_ids:
+        storage.claim_concurrency_slot(pool, run_id, step)
+        time.sleep(SETTLING_SECONDS)
 
 
 def waiting_for(instance: dg.DagsterInstance, pool: str | None) -> str | None:

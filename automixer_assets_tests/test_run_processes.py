@@ -11,7 +11,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from automixer_assets.run_processes import PROCESS_TAG, limit_pools, process_name, report_dead_runs, waiting_for
+from automixer_assets.run_processes import (
+    PROCESS_TAG,
+    hold_slot,
+    limit_pools,
+    process_name,
+    report_dead_runs,
+    waiting_for,
+)
 
 POOL = "accelerator"
 
@@ -59,7 +66,8 @@ def _run_slowly(reference: dg.InstanceRef, spans: Path, name: str) -> None:
     """Materialise an asset that takes half a second, and write down when it began and ended."""
 
     @dg.asset(pool=POOL, name="scores")
-    def slow() -> None:
+    def slow(context) -> None:  # Dagster cannot read an annotation that is a string
+        hold_slot(context.instance, POOL, context.run_id, context.get_step_execution_context().step.key)
         began = time.monotonic()
         time.sleep(0.5)
         (spans / name).write_text(f"{began} {time.monotonic()}")

@@ -120,7 +120,11 @@ def _measure(world: World, unscored: list[str]) -> None:
     expected = sorted(f"{checkpoint}|{name}" for checkpoint in checkpoints for name in unscored)
     assert sorted(str(request.partition_key) for request in asked) == expected, "asked for what is not scored, once"
     _timed("stale scores", lambda: daemon.evaluate("stale_scores"))
-    _timed(f"scoring {len(asked)} partitions", lambda: [daemon.run(str(each.job_name), each) for each in asked])
+    with world.active():
+        runs = _timed(
+            f"scoring {len(asked)} partitions", lambda: [daemon.run(str(each.job_name), each) for each in asked]
+        )
+    assert all(run.success for run in runs)
     assert _timed("snapshot sensor, next tick", daemon.evaluate) == []
     for cell in expected:
         wanted = dg.AssetRecordsFilter(dg.AssetKey.from_user_string(SCORES), asset_partitions=[cell])
