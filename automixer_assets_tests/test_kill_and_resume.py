@@ -105,11 +105,11 @@ def test_a_proxy_killed_in_the_middle_of_training_leaves_the_same_checkpoints(fi
 
 
 def test_a_second_process_is_refused_what_the_first_is_writing(world: World):
-    overrides = {"proxies.demo.training.steps": 5000}
     with killed_at_the_end(start(world, "demo/proxy_run", "--set", "proxies.demo.training.steps=5000")) as process:
         assert wait_until(lambda: unfinished(world, "proxy_run") != [], process), log_of(world)
+        (partial,) = unfinished(world, "proxy_run")
         with pytest.raises(AutomixerError, match=rf"^proxy_run/\w+ is being written by process {process.pid}: wait"):
-            world.run("demo/proxy_run", overrides=overrides)
+            world.lake.publish("proxy_run", partial.name.removeprefix(".partial-"), lambda out: None)
         assert process.poll() is None, "the first one went on"
 
 

@@ -24,6 +24,7 @@ from automixer_assets_tests.world import (
     FIRST_SNAPSHOTS,
     MIXTURES,
     N_DOCUMENTS,
+    NOT_ASKED_FOR,
     REJECTED,
     TARGET_STEPS,
     TOKEN_BUDGET,
@@ -31,8 +32,6 @@ from automixer_assets_tests.world import (
 )
 
 N_UNION = sum(N_DOCUMENTS.values())
-NOT_ASKED_FOR = {"removed_documents", "item_contributions", "lexical_query", "lexical_scores", "trainer_exports"}
-"""No removal list, no mixture that resamples validation items or is exported, no recipe that counts words."""
 WARNINGS = {("joint_influence", "resembles_previous_snapshots"), ("weight_manifest", "moved_within_bounds")}
 BLOCKING_CHECKS = {
     ("snapshot_inventory", "one_row_per_document"),

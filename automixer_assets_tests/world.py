@@ -32,6 +32,8 @@ DOCUMENTS_PER_SNAPSHOT = 200
 N_DOCUMENTS = {"MW-2026-01": DOCUMENTS_PER_SNAPSHOT + 1, "MW-2026-02": DOCUMENTS_PER_SNAPSHOT}
 """One document more than the micro-world has, so that half of the union is no whole number."""
 MIXTURES = ("demo", "uniform")
+NOT_ASKED_FOR = {"removed_documents", "item_contributions", "lexical_query", "lexical_scores", "trainer_exports"}
+"""No removal list, no mixture that resamples validation items or is exported, no recipe that counts words."""
 TARGET_STEPS = 20
 TOKEN_BUDGET = TARGET_STEPS * 4 * 64
 EXTRA_ID = "extra-document"
