@@ -42,9 +42,10 @@ from automixer_assets.version import git_commit
 
 Metadata = dict[str, Any]
 UNCHECKED = object()
-RETRY = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL)
+RETRIES, RETRY_SECONDS = 2, 10
 """For what holds an accelerator: a lost device or a broken driver may pass, and finished shards are not done again.
-What a user must mend is never tried again (`allow_retries=False` below)."""
+What a user must mend is never tried again. Asked for below and not by a RetryPolicy: that takes a cancelled run for a
+failed one, and starts it anew."""
 Log = Callable[[str], None]
 Observe = Callable[[Metadata], None]
 
@@ -261,7 +262,6 @@ def lake_asset(
             for check in (*checks, *comparisons)
         ],
         pool=pool,
-        retry_policy=None if pool is None else RETRY,
         automation_condition=automation_condition,
     )
     def definition(context: dg.AssetExecutionContext, automixer: Automixer) -> dg.MaterializeResult:
@@ -283,6 +283,8 @@ def lake_asset(
             if is_out_of_memory(error):
                 said = f"{asset_name(asset, partition)} ran out of memory ({first_line(error)}): {MEMORY_REMEDY}"
                 raise dg.Failure(description=said, allow_retries=False) from error
+            if pool is not None and context.retry_number < RETRIES:
+                raise dg.RetryRequested(RETRIES, RETRY_SECONDS * 2**context.retry_number) from error
             raise
 
     return LakeAsset(asset, code, plan, definition, partitions_def, pool)

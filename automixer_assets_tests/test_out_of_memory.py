@@ -8,6 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import torch
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from automixer_assets.lake_asset import Scope, lake_asset
 from automixer_assets.out_of_memory import KILLED, is_out_of_memory
@@ -51,15 +52,10 @@ def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Dag
         yield instance
 
 
-@pytest.mark.parametrize(
-    ("error", "tries", "said"),
-    [(MemoryError("no room"), 1, "scores ran out of memory (no room): lower"), (RuntimeError("device lost"), 3, None)],
-)
-def test_what_may_pass_is_tried_again_and_what_cannot_is_not(
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, error: Exception, tries: int, said: str | None
-):
-    monkeypatch.setattr("automixer_assets.lake_asset.RETRY", dg.RetryPolicy(max_retries=2))
-    tried: list[str] = []
+def materialize_failing(
+    instance: dg.DagsterInstance, error: BaseException, tried: list[str]
+) -> dg.ExecuteInProcessResult:
+    """Run an asset of the accelerator's pool whose work raises `error`; every try is noted."""
 
     def plan(scope: Scope):
         """Does it fail?"""
@@ -71,12 +67,30 @@ def test_what_may_pass_is_tried_again_and_what_cannot_is_not(
         return scope.build(write, lambda artifact: {})
 
     failing = lake_asset(asset="scores", group="g", kinds=set(), code="1", plan=plan, pool="accelerator")
-    result = dg.materialize(
+    return dg.materialize(
         [failing.definition],
         instance=instance,
         resources={"automixer": Automixer(document=tiny_settings())},
         raise_on_error=False,
     )
+
+
+def test_a_cancelled_run_is_not_started_anew(instance: dg.DagsterInstance):
+    tried: list[str] = []
+    assert not materialize_failing(instance, DagsterExecutionInterruptedError(), tried).success
+    assert len(tried) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "tries", "said"),
+    [(MemoryError("no room"), 1, "scores ran out of memory (no room): lower"), (RuntimeError("device lost"), 3, None)],
+)
+def test_what_may_pass_is_tried_again_and_what_cannot_is_not(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, error: Exception, tries: int, said: str | None
+):
+    monkeypatch.setattr("automixer_assets.lake_asset.RETRY_SECONDS", 0)
+    tried: list[str] = []
+    result = materialize_failing(instance, error, tried)
     assert not result.success
     assert len(tried) == tries
     failure = next(event.step_failure_data for event in result.all_events if event.is_step_failure)
