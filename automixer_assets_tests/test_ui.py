@@ -111,7 +111,8 @@ def site(finished: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def _make_dev(world: World, port: int) -> subprocess.Popen[str]:
     """`make dev` as a person starts it: in a session of its own, interruptible; the set-up is taken as done."""
     environment = {**os.environ, **world.environment}
-    environment.pop("DAGSTER_HOME")
+    for name in ("DAGSTER_HOME", "MAKEFLAGS", "MAKEOVERRIDES", "ARGS"):  # what `make test-ui ARGS=...` passes on
+        environment.pop(name, None)
     arguments = [f"VENV={sys.prefix}", f"PORT={port}", f"AUTOMIXER_STATE={world.state}"]
     return subprocess.Popen(
         ["make", "-o", "setup", "dev", *arguments],
