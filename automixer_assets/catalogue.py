@@ -10,14 +10,11 @@ import dagster as dg
 
 from automixer_assets.corpus.shards import TokenizedSnapshot, open_tokenized
 from automixer_assets.errors import ConfigurationError
+from automixer_assets.events import events_of
 from automixer_assets.lake import Lake
-from automixer_assets.lineage import recorded_pins
 from automixer_assets.mixture.manifest import Manifest, load_manifest
 
-ASSET = dg.AssetKey("weight_manifest")
-CHARACTERISTICS = dg.AssetKey("group_characteristics")
-UNCERTAINTY = dg.AssetKey("weight_uncertainty")
-PAGE = 200
+ASSET, CHARACTERISTICS, UNCERTAINTY = "weight_manifest", "group_characteristics", "weight_uncertainty"
 
 
 @dataclass(frozen=True)
@@ -33,25 +30,8 @@ class MixtureVersion:
 
 def versions(instance: dg.DagsterInstance, mixture: str | None = None) -> Iterator[MixtureVersion]:
     """Every materialised version, latest first."""
-    wanted = dg.AssetRecordsFilter(asset_key=ASSET, asset_partitions=None if mixture is None else [mixture])
-    cursor: str | None = None
-    while True:
-        page = instance.fetch_materializations(wanted, limit=PAGE, cursor=cursor)
-        for record in page.records:
-            materialization = record.asset_materialization
-            if materialization is None or "uri" not in materialization.metadata:
-                continue
-            values = {name: value.value for name, value in materialization.metadata.items()}
-            yield MixtureVersion(
-                mixture=str(record.partition_key),
-                digest=str(values["sha256"]),
-                uri=str(values["uri"]),
-                timestamp=record.timestamp,
-                run_id=record.run_id,
-            )
-        if not page.has_more:
-            return
-        cursor = page.cursor
+    for event in events_of(instance, ASSET, mixture):
+        yield MixtureVersion(str(event.partition), event.sha256, event.uri, event.timestamp, event.run_id)
 
 
 def find_manifest(instance: dg.DagsterInstance, lake: Lake, name: str) -> Manifest:
@@ -141,15 +121,12 @@ def find_selected(lake: Lake, manifest: Manifest) -> Path | None:
 
 
 def _made_from(
-    instance: dg.DagsterInstance, lake: Lake, asset: dg.AssetKey, mixture: str, upstream: str, version: str | None
+    instance: dg.DagsterInstance, lake: Lake, asset: str, mixture: str, upstream: str, version: str | None
 ) -> Path | None:
     """The latest folder of an asset of that mixture that pins this version of `upstream`."""
-    wanted = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=[mixture])
-    for record in instance.fetch_materializations(wanted, limit=PAGE).records:
-        pins = () if record.asset_materialization is None else recorded_pins(record.asset_materialization.metadata)
-        if version in [pin.data_version for pin in pins if pin.asset == upstream]:
-            assert record.asset_materialization is not None
-            return lake.open(str(record.asset_materialization.metadata["uri"].value)).path
+    for event in events_of(instance, asset, mixture):
+        if version in [pin.data_version for pin in event.pins if pin.asset == upstream]:
+            return lake.open(event.uri).path
     return None
 
 

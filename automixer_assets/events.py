@@ -12,10 +12,9 @@ from typing import Any
 import dagster as dg
 
 from automixer_assets.errors import AutomixerError
-from automixer_assets.lineage import Pin, asset_name, recorded_pins
+from automixer_assets.lineage import Pin, asset_name, record_at, recorded_pins, records_of
 
 CODE_VERSION = "dagster/code_version"
-PAGE = 200
 
 
 @dataclass(frozen=True)
@@ -46,31 +45,22 @@ class Event:
 
 def read_event(instance: dg.DagsterInstance, asset: str, storage_id: int) -> Event:
     """The event with that storage id; raises AutomixerError where the log has lost it."""
-    key = dg.AssetKey.from_user_string(asset)
-    wanted = dg.AssetRecordsFilter(asset_key=key, storage_ids=[storage_id])
-    found = [_event(asset, record) for record in instance.fetch_materializations(wanted, limit=1).records]
-    if not found or found[0] is None:
+    record = record_at(instance, asset, storage_id)
+    event = None if record is None else _event(asset, record)
+    if event is None:
         raise AutomixerError(
             f"the event log no longer holds materialisation {storage_id} of {asset}: "
             "restore AUTOMIXER_STATE from a copy"
         )
-    return found[0]
+    return event
 
 
 def events_of(instance: dg.DagsterInstance, asset: str, partition: str | None = None) -> Iterator[Event]:
     """Every materialisation of an asset, latest first."""
-    key = dg.AssetKey.from_user_string(asset)
-    wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=None if partition is None else [partition])
-    cursor: str | None = None
-    while True:
-        page = instance.fetch_materializations(wanted, limit=PAGE, cursor=cursor)
-        for record in page.records:
-            event = _event(asset, record)
-            if event is not None:
-                yield event
-        if not page.has_more:
-            return
-        cursor = page.cursor
+    for record in records_of(instance, asset, partition):
+        event = _event(asset, record)
+        if event is not None:
+            yield event
 
 
 def all_events(instance: dg.DagsterInstance) -> Iterator[Event]:

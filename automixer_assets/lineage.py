@@ -7,13 +7,16 @@ was read, its data version and the lake folder, and data is read through them on
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from weakref import WeakKeyDictionary
 
 import dagster as dg
 
 from automixer_assets.errors import AutomixerError
+
+PAGE = 200
+"""Records of the event log that are read at a time."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,26 @@ class Materialized:
 def asset_name(asset: str, partition: str | None) -> str:
     """`tokenized_corpus[MW-2026-01]`: how messages name a partition of an asset."""
     return asset if partition is None else f"{asset}[{partition}]"
+
+
+def records_of(instance: dg.DagsterInstance, asset: str, partition: str | None = None) -> Iterator[dg.EventLogRecord]:
+    """Every materialisation of an asset, or of one partition of it, latest first; a page at a time."""
+    key = dg.AssetKey.from_user_string(asset)
+    wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=None if partition is None else [partition])
+    cursor: str | None = None
+    while True:
+        page = instance.fetch_materializations(wanted, limit=PAGE, cursor=cursor)
+        yield from page.records
+        if not page.has_more:
+            return
+        cursor = page.cursor
+
+
+def record_at(instance: dg.DagsterInstance, asset: str, storage_id: int) -> dg.EventLogRecord | None:
+    """The materialisation with that storage id, or None where the log has lost it."""
+    wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey.from_user_string(asset), storage_ids=[storage_id])
+    records = instance.fetch_materializations(wanted, limit=1).records
+    return records[0] if records else None
 
 
 def latest(instance: dg.DagsterInstance, asset: str, partition: str | None) -> Materialized | None:
@@ -137,14 +160,13 @@ def require_consistent(instance: dg.DagsterInstance, pins: Sequence[Pin], reader
 def _pins_of(instance: dg.DagsterInstance, asset: str, storage_id: int) -> tuple[Pin, ...]:
     cached = _PINS.setdefault(instance, {})
     if storage_id not in cached:
-        wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey.from_user_string(asset), storage_ids=[storage_id])
-        records = instance.fetch_materializations(wanted, limit=1).records
-        if not records or records[0].asset_materialization is None:
+        record = record_at(instance, asset, storage_id)
+        if record is None or record.asset_materialization is None:
             raise AutomixerError(
                 f"the event log no longer holds materialisation {storage_id} of {asset}: "
                 "restore AUTOMIXER_STATE from a copy"
             )
-        cached[storage_id] = recorded_pins(records[0].asset_materialization.metadata)
+        cached[storage_id] = recorded_pins(record.asset_materialization.metadata)
     return cached[storage_id]
 
 

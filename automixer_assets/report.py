@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +17,11 @@ import dagster as dg
 from automixer_assets import __version__
 from automixer_assets.catalogue import MixtureVersion
 from automixer_assets.files import write_atomically
-from automixer_assets.lineage import Pin, asset_name, recorded_pins
+from automixer_assets.lineage import Pin, asset_name, record_at, recorded_pins, records_of
 
 BEFORE = ("selected_checkpoints", "benchmark_table", "grouped_shards", "joint_influence")
 """Kinds of assets that a mixture is made from and whose pages are shown, in the order of the report."""
-AFTER = ("weight_manifest", "group_characteristics", "influence_analysis", "target_runs", "comparison_table")
+AFTER = ("weight_manifest", "group_characteristics", "target_runs", "comparison_table")
 """Kinds that are made from it."""
 ORDER = (
     "weight_manifest",
@@ -29,13 +29,11 @@ ORDER = (
     "target_runs",
     "group_characteristics",
     "grouped_shards",
-    "influence_analysis",
     "selected_checkpoints",
     "benchmark_table",
     "joint_influence",
 )
 HIDDEN = {"uri", "folder", "sha256", "pins", "settings", "settings digest", "failed_checks", "seconds", "SQL", "code"}
-PAGE = 200
 IMAGE = re.compile(r"^!\[[^\]]*\]\((data:image/png;base64,[A-Za-z0-9+/=]+)\)$")
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1d2733; margin: 2rem auto; max-width: 62rem; padding: 0 1rem }
@@ -91,7 +89,7 @@ def gather_pages(instance: dg.DagsterInstance, version: MixtureVersion) -> list[
     """The pages of the manifest, of what it was made from, and of the latest that was made from this very version."""
     own = next(
         record
-        for record in _records(instance, "weight_manifest", version.mixture)
+        for record in records_of(instance, "weight_manifest", version.mixture)
         if record.run_id == version.run_id and record.timestamp == version.timestamp
     )
     pages, queue = {_page(own).name: _page(own)}, list(_pins(own))
@@ -101,7 +99,7 @@ def gather_pages(instance: dg.DagsterInstance, version: MixtureVersion) -> list[
         kind = pin.asset.rsplit("/", maxsplit=1)[-1]
         if pin.name in pages or kind not in {*BEFORE, "checkpoint_influence"}:
             continue
-        record = _record(instance, pin)
+        record = record_at(instance, pin.asset, pin.storage_id)
         if record is not None:
             queue.extend(_pins(record))
             if kind in BEFORE:
@@ -121,23 +119,11 @@ def _latest_after(
     """The newest page of an asset that read this version, or what it was made from."""
     partition = None if asset == "comparison_table" else mixture
     anchor = {"weight_manifest", "grouped_shards", "target_runs"}
-    for record in _records(instance, asset, partition):
+    for record in records_of(instance, asset, partition):
         read = {(pin.asset, pin.data_version) for pin in _pins(record) if pin.asset in anchor}
         if read & {each for each in made_from if each[0] in anchor}:
             return _page(record)
     return None
-
-
-def _records(instance: dg.DagsterInstance, asset: str, partition: str | None) -> Iterable[dg.EventLogRecord]:
-    key = dg.AssetKey.from_user_string(asset)
-    wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=None if partition is None else [partition])
-    return instance.fetch_materializations(wanted, limit=PAGE).records
-
-
-def _record(instance: dg.DagsterInstance, pin: Pin) -> dg.EventLogRecord | None:
-    key = dg.AssetKey.from_user_string(pin.asset)
-    found = instance.fetch_materializations(dg.AssetRecordsFilter(asset_key=key, storage_ids=[pin.storage_id]), limit=1)
-    return found.records[0] if found.records else None
 
 
 def _values(record: dg.EventLogRecord) -> Mapping[str, dg.MetadataValue]:

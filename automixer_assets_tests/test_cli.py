@@ -115,7 +115,7 @@ def test_an_ambiguous_digest_is_answered_with_the_candidates(tmp_path: Path) -> 
     place = create_place(tmp_path / "place")
     with place.instance() as instance:
         for digest in ("abc1" + "0" * 60, "abc2" + "0" * 60):
-            metadata = {"sha256": digest, "uri": f"weight_manifest/{digest}"}
+            metadata = {"sha256": digest, "uri": f"weight_manifest/{digest}", "pins": "[]"}
             instance.report_runless_asset_event(
                 dg.AssetMaterialization("weight_manifest", partition="m", metadata=metadata)
             )

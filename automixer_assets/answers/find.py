@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,10 +14,8 @@ from automixer_assets.answers.inputs import Key, PinnedInputs, UnknownPin
 from automixer_assets.catalogue import MixtureVersion, find_manifest, versions
 from automixer_assets.errors import AutomixerError, ConfigurationError
 from automixer_assets.lake import Lake
-from automixer_assets.lineage import recorded_pins
+from automixer_assets.lineage import record_at, recorded_pins, records_of
 from automixer_assets.mixture.manifest import Manifest, Pin
-
-PAGE = 100
 
 
 class ReadManifest(Manifest):
@@ -93,27 +91,14 @@ def closure(instance: dg.DagsterInstance, pins: Sequence[Pin]) -> tuple[dict[Key
 
 def _event(instance: dg.DagsterInstance, pin: Pin) -> tuple[dg.EventLogRecord | None, list[UnknownPin]]:
     """The pin's event, or else the latest that made the same data, and where the two disagree."""
-    key = dg.AssetKey.from_user_string(pin.asset)
     if pin.storage_id is not None:
-        wanted = dg.AssetRecordsFilter(asset_key=key, storage_ids=[pin.storage_id])
-        records = instance.fetch_materializations(wanted, limit=1).records
-        if records and _fields(records[0])["data_version"] == pin.data_version:
-            return records[0], _disagreements(pin, records[0])
-    for record in _events(instance, key, pin.partition):
+        pinned = record_at(instance, pin.asset, pin.storage_id)
+        if pinned is not None and _fields(pinned)["data_version"] == pin.data_version:
+            return pinned, _disagreements(pin, pinned)
+    for record in records_of(instance, pin.asset, pin.partition):
         if _fields(record)["data_version"] == pin.data_version:
             return record, _disagreements(pin, record)
     return None, [UnknownPin(pin, "data_version", pin.data_version, "in no event of this state")]
-
-
-def _events(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None) -> Iterator[dg.EventLogRecord]:
-    wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=None if partition is None else [partition])
-    cursor: str | None = None
-    while True:
-        page = instance.fetch_materializations(wanted, limit=PAGE, cursor=cursor)
-        yield from page.records
-        if not page.has_more:
-            return
-        cursor = page.cursor
 
 
 def _disagreements(pin: Pin, record: dg.EventLogRecord) -> list[UnknownPin]:
