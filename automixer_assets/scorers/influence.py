@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 
@@ -44,9 +45,11 @@ class InfluenceScorer:
         return influence_utilities(scores, self.columns, self.constants or None)
 
 
-def checkpoint_scorer(inputs: Inputs, columns: Mapping[str, Sequence[str]]) -> InfluenceScorer:
-    """Utilities from columns of the checkpoint_influence files, scaled as the recipe asks."""
-    origins, method = inputs.checkpoints(), inputs.recipe.normalisation
+def checkpoint_scorer(
+    inputs: Inputs, columns: Mapping[str, Sequence[str]], method: Literal["none", "z", "median_mad", "rank"]
+) -> InfluenceScorer:
+    """Utilities from columns of the checkpoint_influence files, scaled by constants of the reference sample."""
+    origins = inputs.checkpoints()
     constants = {
         origin.name: fit_normalisation(method, inputs.reference_influence(origin), columns[origin.name])
         for origin in origins
@@ -56,8 +59,13 @@ def checkpoint_scorer(inputs: Inputs, columns: Mapping[str, Sequence[str]]) -> I
     return InfluenceScorer(origins, folders, columns, constants)
 
 
+def task_columns(inputs: Inputs) -> dict[str, list[str]]:
+    """Group -> the influence columns of its tasks."""
+    return {origin.name: inputs.columns(origin) for origin in inputs.checkpoints()}
+
+
 def _scorer(inputs: Inputs) -> InfluenceScorer:
-    return checkpoint_scorer(inputs, {origin.name: inputs.columns(origin) for origin in inputs.checkpoints()})
+    return checkpoint_scorer(inputs, task_columns(inputs), inputs.recipe.normalisation)
 
 
 STRATEGY = Strategy(_scorer, linear_in_items=True)

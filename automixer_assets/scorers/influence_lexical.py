@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,10 +12,10 @@ from pydantic import Field
 
 from automixer_assets.corpus.shards import TokenShard
 from automixer_assets.mixture.groups import GroupOrigin, utility_column
-from automixer_assets.mixture.normalisation import Normalisation, fit_normalisation
+from automixer_assets.mixture.normalisation import Normalisation
 from automixer_assets.scorers import Inputs, Strategy
 from automixer_assets.scorers._lexical import lexical_column
-from automixer_assets.scorers.influence import InfluenceScorer
+from automixer_assets.scorers.influence import InfluenceScorer, checkpoint_scorer, task_columns
 from automixer_assets.settings.base import Section
 
 
@@ -38,7 +38,10 @@ class BlendScorer:
     options: Options
     lexical: Path
     knots: np.ndarray
-    constants: dict[str, Normalisation] = field(default_factory=dict)
+
+    @property
+    def constants(self) -> dict[str, Normalisation]:
+        return self.influence.constants
 
     @property
     def groups(self) -> tuple[GroupOrigin, ...]:
@@ -56,18 +59,9 @@ class BlendScorer:
 
 
 def _scorer(inputs: Inputs) -> BlendScorer:
-    origins = inputs.checkpoints()
-    columns = {origin.name: inputs.columns(origin) for origin in origins}
-    constants = {
-        origin.name: fit_normalisation("rank", inputs.reference_influence(origin), columns[origin.name])
-        for origin in origins
-    }
-    folders = {origin.name: {inputs.snapshot: inputs.influence(origin)} for origin in origins}
     options = Options.model_validate(inputs.recipe.options)
     knots = np.sort(lexical_column(inputs.reference_lexical(), options.lexical))
-    return BlendScorer(
-        InfluenceScorer(origins, folders, columns, constants), options, inputs.lexical(), knots, constants
-    )
+    return BlendScorer(checkpoint_scorer(inputs, task_columns(inputs), "rank"), options, inputs.lexical(), knots)
 
 
 STRATEGY = Strategy(_scorer, options=Options, lexical=True)

@@ -8,7 +8,8 @@ from automixer_assets.scorers.influence import InfluenceScorer, checkpoint_score
 
 
 def _scorer(inputs: Inputs) -> InfluenceScorer:
-    return checkpoint_scorer(inputs, {origin.name: ["loss"] for origin in inputs.checkpoints()})
+    columns = {origin.name: ["loss"] for origin in inputs.checkpoints()}
+    return checkpoint_scorer(inputs, columns, inputs.recipe.normalisation)
 
 
 STRATEGY = Strategy(_scorer)
