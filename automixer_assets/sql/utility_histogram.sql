@@ -1,7 +1,7 @@
 -- First pass to an exact threshold: how many documents have a utility in which bucket (DESIGN: top share).
 -- The bits of a double, those of negative numbers flipped, are an integer that orders as the doubles do. Its upper bits
 -- are the bucket, so counts of shards add up and memory depends on the number of buckets, not on that of documents.
--- Grain:  bucket, highest utilities first; null and NaN are in no bucket.
+-- Grain:  bucket, highest utilities first; what is no finite number is in no bucket.
 -- Input:  $files    joint_influence shards
 --         $column   a column of utilities
 --         $lowest, $highest  only utilities between them, both included; '-inf' and 'inf' for all
@@ -17,7 +17,9 @@ WITH utilities AS (
 bits AS (
     SELECT utility, CAST(CAST(utility AS BIT) AS BIGINT) AS bits
     FROM utilities
-    WHERE utility BETWEEN CAST($lowest AS DOUBLE) AND CAST($highest AS DOUBLE)
+    WHERE
+        utility BETWEEN CAST($lowest AS DOUBLE) AND CAST($highest AS DOUBLE)
+        AND isfinite(utility)  -- a file's statistics leave NaN out, and DuckDB drops a range that they satisfy
 )
 SELECT
     min(utility) AS lowest,
