@@ -53,11 +53,11 @@ PROGRAM = """
 
     begun = time.monotonic()
     assert os.waitpid(fork(folder / "timed"), 0)[1] == 0
-    duration = time.monotonic() - begun
+    longest = min(time.monotonic() - begun, 2)  # on a machine that is slow to write, a run may take a minute
     for number in range(1000):
         while True:
             child = fork(folder / f"run-{number}")
-            time.sleep(generator.uniform(0, duration))
+            time.sleep(generator.uniform(0, longest))
             if kills >= kills_wanted:
                 assert os.waitpid(child, 0)[1] == 0
                 sys.exit(0)
@@ -84,7 +84,7 @@ def test_runs_killed_at_random_moments_end_as_unbroken_ones(
         capture_output=True,
         text=True,
         cwd=root,
-        timeout=300,
+        timeout=900,
     )
     assert finished.returncode == 0, finished.stderr
     unbroken = digests(run(tmp_path / "unbroken", architecture, chosen).folder)
