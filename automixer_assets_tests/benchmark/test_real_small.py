@@ -12,7 +12,7 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.resources import PROJECT_ROOT
 from automixer_assets.settings import Proxy
 from automixer_assets.settings_file import load_settings
-from benchmarks.real_small import SNAPSHOTS, write_snapshots
+from benchmarks.real_small import SNAPSHOTS, Places, write_snapshots
 
 
 def write_source(corpora: Path, source: str, count: int) -> None:
@@ -26,13 +26,13 @@ def write_source(corpora: Path, source: str, count: int) -> None:
 
 
 def documents(out: Path) -> pl.DataFrame:
-    return pl.concat([pl.read_parquet(path) for path in sorted(out.glob("*/*.parquet"))])
+    return pl.concat([pl.read_parquet(path) for path in sorted(out.glob("snapshots/*/*.parquet"))])
 
 
 def test_snapshots_split_a_capped_sample_of_each_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_source(tmp_path / "corpora", "books", 90)
     write_source(tmp_path / "corpora", "logs", 8)
-    write_snapshots(tmp_path / "corpora", tmp_path / "out", per_source=40, characters=60)
+    write_snapshots(tmp_path / "corpora", tmp_path / "out", Places(0, 0, 40), characters=60)
     found = documents(tmp_path / "out")
     assert dict(found.group_by("file_path").len().iter_rows()) == {"books": 40, "logs": 8}
     assert found["id"].n_unique() == 48
@@ -46,19 +46,33 @@ def test_snapshots_split_a_capped_sample_of_each_source(tmp_path: Path, capsys: 
 def test_a_larger_sample_contains_the_smaller_and_keeps_its_snapshots(tmp_path: Path) -> None:
     write_source(tmp_path / "corpora", "books", 90)
     for count in (10, 40):
-        write_snapshots(tmp_path / "corpora", tmp_path / str(count), per_source=count, characters=60)
+        write_snapshots(tmp_path / "corpora", tmp_path / str(count), Places(0, 0, count), characters=60)
     few, many = (set(documents(tmp_path / str(count)).select("id", "dump").iter_rows()) for count in (10, 40))
     assert few < many
 
 
+def test_held_out_documents_and_those_of_another_study_are_in_no_snapshot(tmp_path: Path) -> None:
+    write_source(tmp_path / "corpora", "books", 90)
+    write_source(tmp_path / "corpora", "logs", 12)
+    write_snapshots(tmp_path / "corpora", tmp_path / "first", Places(5, 0, 30), characters=60)
+    write_snapshots(tmp_path / "corpora", tmp_path / "second", Places(5, 30, 30), characters=60)
+    held_out = [pl.read_parquet(tmp_path / study / "held_out.parquet") for study in ("first", "second")]
+    assert held_out[0].equals(held_out[1])
+    assert dict(held_out[0].group_by("source").len().iter_rows()) == {"books": 5, "logs": 5}
+    first, second = (documents(tmp_path / study) for study in ("first", "second"))
+    assert (first.height, second.height) == (30 + 7, 30)
+    assert not set(first["id"]) & set(second["id"])
+    assert not set(held_out[0]["text"]) & {*first["text"], *second["text"]}
+
+
 def test_the_inventory_takes_the_snapshots(tmp_path: Path) -> None:
     write_source(tmp_path / "corpora", "books", 30)
-    write_snapshots(tmp_path / "corpora", tmp_path / "out", per_source=40, characters=60)
+    write_snapshots(tmp_path / "corpora", tmp_path / "out", Places(0, 0, 40), characters=60)
     kept = 0
     for snapshot in SNAPSHOTS:
         inventory = tmp_path / f"inventory-{snapshot}"
         inventory.mkdir()
-        take_inventory(tmp_path / "out" / snapshot, inventory, documents_per_shard=100)
+        take_inventory(tmp_path / "out" / "snapshots" / snapshot, inventory, documents_per_shard=100)
         rows = pl.read_parquet(inventory / "documents" / "*.parquet")
         assert set(rows["licence"]) == {"free"}
         kept += rows.height
@@ -67,11 +81,11 @@ def test_the_inventory_takes_the_snapshots(tmp_path: Path) -> None:
 
 def test_missing_corpora_and_columns_are_named(tmp_path: Path) -> None:
     with pytest.raises(AutomixerError, match=r"corpora holds no Parquet files"):
-        write_snapshots(tmp_path / "corpora", tmp_path / "out", 40, 60)
+        write_snapshots(tmp_path / "corpora", tmp_path / "out", Places(0, 0, 40), 60)
     (tmp_path / "corpora").mkdir()
     pl.DataFrame({"text": ["a"], "id": ["b"], "source": ["c"]}).write_parquet(tmp_path / "corpora" / "c.parquet")
     with pytest.raises(AutomixerError, match=r"c.parquet has no column 'licence'; needed are text, id, source"):
-        write_snapshots(tmp_path / "corpora", tmp_path / "out", 40, 60)
+        write_snapshots(tmp_path / "corpora", tmp_path / "out", Places(0, 0, 40), 60)
 
 
 def test_the_config_names_what_the_script_writes() -> None:
