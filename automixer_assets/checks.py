@@ -225,5 +225,10 @@ def _complete_and_finite(results: pl.DataFrame, by: str) -> CheckOutcome:
 
 
 def check_comparison(artifact: Artifact) -> CheckOutcome:
-    counts = pl.read_parquet(artifact.path / "comparison.parquet")["n_seeds"]
-    return CheckOutcome(counts.n_unique() == 1, f"{counts.min()} to {counts.max()} seeds per mixture")
+    table = pl.read_parquet(artifact.path / "comparison.parquet")
+    paired = int(table["difference"].is_finite().fill_null(False).sum())
+    counts = table["n_seeds"]
+    return CheckOutcome(
+        paired == table.height,
+        f"{paired} of {table.height} results have a difference; {counts.min()} to {counts.max()} seeds per mixture",
+    )

@@ -33,8 +33,8 @@ def compare(
     """One row per mixture, task and metric; task `mean` is the macro mean over tasks, computed per seed.
 
     Args:
-        runs: mixture -> benchmark rows (seed, task and `METRICS`), the same seeds and tasks in each.
-        baseline: the mixture that differences are taken to, paired by seed.
+        runs: mixture -> benchmark rows (seed, task and `METRICS`), the same tasks in each.
+        baseline: the mixture that differences are taken to, paired by seed; it has every seed that another has.
         items: mixture -> rows per item (seed, task, item_hash, acc, gold_nll, gold_bytes) behind `runs`; without them
             there are no bootstrap intervals.
         set_aside: tasks that a second macro mean leaves out (`mean_task`).
@@ -44,7 +44,7 @@ def compare(
         interval_high. Spreads and p-values need two seeds and are null otherwise; of the baseline against itself
         differences are 0 and the rest null.
     """
-    _require_same_cells(runs, baseline)
+    _require_paired(runs, baseline)
     tasks = next(iter(runs.values()))["task"].unique(maintain_order=True).to_list()
     means = macro_means(tasks, set_aside)
     scores = pl.concat(
@@ -78,11 +78,12 @@ def macro_means(tasks: Sequence[str], set_aside: Sequence[str]) -> dict[str, lis
     return {name: members for name, members in means.items() if members}
 
 
-def _require_same_cells(runs: Mapping[str, pl.DataFrame], baseline: str) -> None:
-    """Differences are paired: every mixture needs the baseline's seeds and tasks, once each."""
-    cells = {name: sorted(table.select("seed", "task").iter_rows()) for name, table in runs.items()}
-    for name, found in cells.items():
-        if found != cells[baseline]:
+def _require_paired(runs: Mapping[str, pl.DataFrame], baseline: str) -> None:
+    """Differences are paired: a mixture needs the baseline's tasks, and no seed that the baseline lacks."""
+    tasks, seeds = (set(runs[baseline][column]) for column in ("task", "seed"))
+    for name, table in runs.items():
+        cells = sorted(table.select("seed", "task").iter_rows())
+        if cells != sorted((seed, task) for seed in set(table["seed"]) & seeds for task in tasks):
             raise AutomixerError(
                 f"mixture {name!r} was trained with other seeds or tasks than the baseline {baseline!r}: "
                 "materialise target_runs of both again"
@@ -136,12 +137,12 @@ def bootstrap_intervals(
     Returns:
         mixture, task, metric, interval_low, interval_high; no rows for the baseline.
     """
-    draws = {name: _replicates(table, seed) for name, table in items.items()}
     rows = []
-    for name in draws:
+    for name, table in items.items():
         if name == baseline:
             continue
-        differences = {cell: values - draws[baseline][cell] for cell, values in draws[name].items()}
+        reference = _replicates(items[baseline].filter(pl.col("seed").is_in(table["seed"].unique().implode())), seed)
+        differences = {cell: values - reference[cell] for cell, values in _replicates(table, seed).items()}
         for mean, tasks in means.items():
             for metric in METRICS:
                 differences[mean, metric] = np.mean([differences[task, metric] for task in tasks], axis=0)

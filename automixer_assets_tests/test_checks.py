@@ -99,7 +99,7 @@ def tables() -> dict[str, pl.DataFrame]:
         "scores/shard-00000.parquet": pl.DataFrame(scores),
         "selected/selected.parquet": pl.DataFrame({"checkpoint": ["p-10", "p-20"], "alpha": [1 / 3, 2 / 3]}),
         "targets/benchmark.parquet": benchmark.rename({"step": "seed"}),
-        "comparison/comparison.parquet": pl.DataFrame({"mixture": ["demo", "uniform"], "n_seeds": [3, 3]}),
+        "comparison/comparison.parquet": pl.DataFrame({"difference": [0.1, 0.0], "n_seeds": [2, 3]}),
     }
 
 
@@ -166,7 +166,8 @@ TABLE_CASES: dict[str, tuple[str, Edit, str]] = {
     "one kept too few": ("kept", plus("n_documents", -1), "demo-step-000480 keeps 29 of 60"),
     "one kept too many": ("kept", plus("n_documents", 1), "demo-step-000480 keeps 31 of 60"),
     "a seed's result missing": ("targets", one_dropped, "3 of 4 results in 3 rows"),
-    "seeds differ": ("comparison", first("n_seeds", 2), "2 to 3 seeds"),
+    "no difference": ("comparison", first("difference", None), "1 of 2 results have a difference; 2 to 3 seeds"),
+    "difference NaN": ("comparison", first("difference", NAN), "1 of 2 results have a difference"),
 }
 MANIFEST_CASES: dict[str, tuple[str, Callable[[dict[str, Any]], Any], str]] = {
     "schema violated": ("schema", lambda m: m.pop("pins"), "'pins' is a required property"),

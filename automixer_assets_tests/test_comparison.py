@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
 from automixer_assets.comparison import MEAN_TASK, METRICS, REPLICATES, bootstrap_intervals, compare, macro_means
+from automixer_assets.errors import AutomixerError
 
 Runs = dict[str, list[dict[str, Any]]]
 VALUES = st.floats(min_value=-1e6, max_value=1e6, allow_nan=False).map(lambda value: round(value, 6))
@@ -74,6 +75,10 @@ def _scaled(value: float | None, factor: float) -> float | None:
 @given(runs_of_mixtures(), st.data())
 def test_every_cell_equals_the_reference(runs: Runs, data: st.DataObject):
     baseline = data.draw(st.sampled_from(sorted(runs)))
+    seeds = sorted({row["seed"] for row in runs[baseline]})
+    for mixture in set(runs) - {baseline}:
+        fewer = data.draw(st.sets(st.sampled_from(seeds), min_size=1))
+        runs[mixture] = [row for row in runs[mixture] if row["seed"] in fewer]
     table = compare({mixture: pl.DataFrame(rows) for mixture, rows in runs.items()}, baseline)
     expected = reference(runs, baseline)
     assert table.height == len(expected)
@@ -153,6 +158,24 @@ def test_p_values_are_those_of_the_paired_t_test_and_holm_corrects_for_the_mixtu
 def test_one_seed_has_no_p_value():
     table = compare(trained(["a", "uniform"], ["arc"], seeds=1, n_items=4)["runs"], "uniform")
     assert table["p_value"].null_count() == table.height
+
+
+@pytest.mark.parametrize("more", ["seed", "task"])
+def test_what_the_baseline_lacks_cannot_be_compared(more: str):
+    runs = trained(["a", "uniform"], ["arc", "boolq"], seeds=3, n_items=4)["runs"]
+    lacking = pl.col("seed") < 2 if more == "seed" else pl.col("task") == "arc"
+    with pytest.raises(AutomixerError, match="mixture 'a' was trained with other seeds or tasks than the baseline"):
+        compare({**runs, "uniform": runs["uniform"].filter(lacking)}, "uniform")
+
+
+def test_intervals_of_fewer_seeds_compare_with_the_baseline_on_those_seeds():
+    """The baseline's other seeds, far off, change nothing."""
+    items = trained(["a", "uniform"], ["arc"], seeds=4, n_items=6)["items"]
+    means = macro_means(["arc"], ())
+    few = {name: table.filter(pl.col("seed") < 2) for name, table in items.items()}
+    off = pl.when(pl.col("seed") < 2).then("gold_nll").otherwise(pl.col("gold_nll") + 100)
+    found = bootstrap_intervals({"a": few["a"], "uniform": items["uniform"].with_columns(off)}, "uniform", means)
+    assert found.equals(bootstrap_intervals(few, "uniform", means))
 
 
 def test_a_second_mean_leaves_tasks_out():

@@ -51,7 +51,7 @@ BLOCKING_CHECKS = {
     ("weight_manifest", "shortfall_within_limit"),
     ("weight_manifest", "groups_are_large_enough"),
     ("target_runs", "every_seed_finished"),
-    ("comparison_table", "same_seeds"),
+    ("comparison_table", "all_paired"),
 }
 
 

@@ -91,6 +91,9 @@ class Targets(Section):
     seeds: list[int] = Field(min_length=1)
     baseline: Key
     mixtures: list[Key] = Field(min_length=1)
+    fewer_seeds: dict[Key, int] = Field(
+        default_factory=dict, description="mixture -> trained with so many of the seeds only, the first ones"
+    )
     checkpoints: int = Field(
         default=1, gt=0, description="evaluated along training, evenly spaced; the last is the end"
     )
@@ -104,9 +107,19 @@ class Targets(Section):
     @model_validator(mode="after")
     def _seeds_differ(self) -> Targets:
         distinct(self.seeds, "seeds")
+        for mixture, count in self.fewer_seeds.items():
+            known(mixture, dict.fromkeys(self.mixtures), "targets.fewer_seeds (a mixture of `targets.mixtures`)")
+            if not 0 < count <= len(self.seeds):
+                raise ValueError(f"fewer_seeds.{mixture} is {count}: there are {len(self.seeds)} seeds")
+            if mixture == self.baseline and count < len(self.seeds):
+                raise ValueError(f"fewer_seeds.{mixture}: differences to the baseline need its result for every seed")
         if self.checkpoints > self.training.steps:
             raise ValueError(f"checkpoints {self.checkpoints} is more than the {self.training.steps} steps of the run")
         return self
+
+    def seeds_of(self, mixture: str) -> list[int]:
+        """The seeds that the targets of a mixture are trained with."""
+        return self.seeds[: self.fewer_seeds.get(mixture)]
 
     @property
     def checkpoint_steps(self) -> list[int]:

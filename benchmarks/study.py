@@ -1,0 +1,110 @@
+"""Does it work? Studies that compare strategies, as settings in configs/study-*.yaml: python -m benchmarks.study ...
+
+`world --seed N` writes a micro-world and which of its documents teach, below AUTOMIXER_STATE. `run --config FILE`
+materialises everything up to the comparison, the targets in `--processes` processes; killed, it goes on where it
+stopped. `table --config FILE` prints the comparison as Markdown, and what each strategy's scores took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+
+from automixer_assets.commands import open_automixer, open_instance
+from automixer_assets.comparison import MEAN_TASK
+from automixer_assets.errors import AutomixerError
+from automixer_assets.files import atomic_path
+from automixer_assets.lineage import latest
+from automixer_assets.microworld import SNAPSHOTS, write_microworld
+from automixer_assets.microworld.truth import read_truth
+from automixer_assets.pages.evaluation import comparison_grid, mean_grid
+from automixer_assets.resources import Automixer, state_folder
+
+
+def main() -> None:
+    """Write a world, run a study, or print its tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    world = commands.add_parser("world", help="a micro-world and its oracle")
+    world.add_argument("--seed", type=int, required=True)
+    world.set_defaults(run=lambda options: write_world(state_folder() / "microworld", options.seed))
+    run = commands.add_parser("run", help="everything up to the comparison")
+    run.add_argument("--processes", type=int, default=2, help="targets trained at a time")
+    run.set_defaults(run=lambda options: run_study(options.config, options.set, options.processes))
+    table = commands.add_parser("table", help="the comparison as Markdown")
+    table.set_defaults(run=lambda options: print_tables(options.config, options.set))
+    for command in (run, table):
+        command.add_argument("--config", type=Path, required=True)
+        command.add_argument("--set", action="append", default=[], metavar="PATH=VALUE")
+    options = parser.parse_args()
+    try:
+        options.run(options)
+    except AutomixerError as error:
+        sys.exit(f"error: {error}")
+
+
+def write_world(folder: Path, seed: int) -> None:
+    """The first two snapshots of a world, and `oracle.parquet`: doc_id, and whether the document teaches a skill."""
+    write_microworld(folder, seed=seed, snapshots=SNAPSHOTS[:2])
+    oracle = read_truth(folder).select("doc_id", teaches=pl.col("kind") == "skill")
+    with atomic_path(folder / "oracle.parquet") as temporary:
+        oracle.write_parquet(temporary)
+
+
+def run_study(config: Path, overrides: list[str], processes: int) -> None:
+    """One process makes the mixtures, several train targets, one compares them."""
+    automixer = open_automixer(config, overrides)
+    targets = automixer.settings().targets
+    if targets is None:
+        raise AutomixerError(f"{config} has no `targets`: name the mixtures to compare")
+    _automixer(config, overrides, "materialize", "+weight_manifest")
+    with open_instance() as instance:
+        instance.event_log_storage.set_concurrency_slots("accelerator", processes)
+    mixtures = [targets.baseline, *(name for name in targets.mixtures if name != targets.baseline)]
+
+    def train(mixture: str) -> None:
+        _automixer(config, overrides, "materialize", "target_runs", "--partition", mixture)
+
+    with ThreadPoolExecutor(processes) as pool:
+        list(pool.map(train, mixtures))
+    _automixer(config, overrides, "materialize", "comparison_table")
+
+
+def _automixer(config: Path, overrides: list[str], *arguments: str) -> None:
+    settings = ["--config", str(config), *(word for each in overrides for word in ("--set", each))]
+    done = subprocess.run([sys.executable, "-m", "automixer_assets.cli", *arguments, *settings], check=False)
+    if done.returncode:
+        raise AutomixerError(f"`automixer {' '.join(arguments)}` failed: see above, mend it and run the study again")
+
+
+def print_tables(config: Path, overrides: list[str]) -> None:
+    """The means over tasks, then bits per byte per task."""
+    automixer = open_automixer(config, overrides)
+    targets = automixer.settings().targets
+    with open_instance() as instance:
+        comparison = pl.read_parquet(_made(automixer, instance, "comparison_table") / "comparison.parquet")
+    assert targets is not None
+    tables = [mean_grid(comparison, targets.baseline)]
+    by_task = comparison.filter(~pl.col("task").str.starts_with(MEAN_TASK))
+    tables += [comparison_grid(by_task, metric, targets.baseline) for metric in ("gold_bits_per_byte", "acc")]
+    with pl.Config(tbl_formatting="MARKDOWN", tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True,
+                   tbl_rows=-1, tbl_cols=-1, fmt_str_lengths=100, tbl_width_chars=10_000):  # fmt: skip
+        for table in tables:
+            print(table, end="\n\n")
+
+
+def _made(automixer: Automixer, instance: dg.DagsterInstance, asset: str) -> Path:
+    found = latest(instance, asset, None)
+    if found is None:
+        raise AutomixerError(f"{asset} is not materialised: `python -m benchmarks.study run` makes it")
+    return automixer.lake().open(found.pin.uri).path
+
+
+if __name__ == "__main__":
+    main()
