@@ -20,6 +20,7 @@ from automixer_assets.corpus.shards import TokenShard
 from automixer_assets.errors import ConfigurationError
 from automixer_assets.mixture.groups import utility_column
 from automixer_assets.mixture.manifest import ManifestGroup
+from automixer_assets.mixture.score_columns import influence_column
 
 SOURCE_COLUMNS = ("url", "dump", "date", "file_path", "licence", "language", "language_score", "score", "int_score")
 EXCERPT_CHARACTERS = 600
@@ -201,7 +202,7 @@ def _tasks(inputs: PinnedInputs, place: Place, group: str) -> tuple[TaskScore, .
         pl.len().alias("n"), *((pl.col(name) > own[name]).sum().alias(name) for name in columns)
     )
     beaten = counts.collect(engine="streaming").row(0, named=True)
-    prefix = f"influence_{inputs.recipe.curvature}_{inputs.recipe.query}_"
+    prefix = influence_column(inputs.recipe.curvature, inputs.recipe.query, "")
     return tuple(
         TaskScore(name.removeprefix(prefix), 0 - own[name], 100 * beaten[name] / beaten["n"]) for name in columns
     )

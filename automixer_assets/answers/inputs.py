@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import polars as pl
 from pydantic import ValidationError
 
 from automixer_assets.corpus.shards import TokenizedSnapshot, open_tokenized
@@ -16,6 +15,7 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import Lake
 from automixer_assets.mixture.candidates import Exclusions, LexicalFilter, without_copies
 from automixer_assets.mixture.manifest import Manifest, Pin
+from automixer_assets.mixture.score_columns import score_columns, selected_origins, selection_tasks
 from automixer_assets.settings import Mixture, Recipe
 
 Key = tuple[str, str | None]
@@ -146,17 +146,8 @@ class PinnedInputs:
         if not self.recipe.uses_checkpoints:
             return {}
         selected = self.folder("selected_checkpoints", self.manifest.recipe)
-        every = pl.read_parquet(selected / "assignments.parquet")["task"].to_list()
-        recipe = self.recipe
-        return {
-            checkpoint: [
-                f"influence_{recipe.curvature}_{recipe.query}_{task}"
-                for task in (own if recipe.group_tasks == "assigned" and own else every)
-            ]
-            for checkpoint, own in pl.read_parquet(selected / "selected.parquet")
-            .select("checkpoint", "tasks")
-            .iter_rows()
-        }
+        tasks = selection_tasks(selected)
+        return {origin.name: score_columns(origin, self.recipe, tasks) for origin in selected_origins(selected)}
 
 
 def recorded_settings(manifest: Manifest) -> tuple[Mixture, Recipe]:

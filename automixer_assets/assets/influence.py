@@ -60,11 +60,6 @@ def query_directions(settings: Settings, proxy: str) -> list[tuple[str, str]]:
     )
 
 
-def influence_column(curvature: str, query: str, task: str) -> str:
-    """The score column of a task: `influence_datainf_sequence_microworld_piqa`."""
-    return f"influence_{curvature}_{query}_{task}"
-
-
 def _plan_influence_query(proxy: str) -> Plan:
     def plan_influence_query(scope: Scope) -> Build:
         """What does this checkpoint want to learn for each task, and how strongly?

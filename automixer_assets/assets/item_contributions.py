@@ -13,7 +13,7 @@ import polars as pl
 from automixer_assets.assets.influence import BATCH_TOKENS, LAYERS, read_gradient_items
 from automixer_assets.assets.mixture import grouping_slice
 from automixer_assets.assets.recipes import joint_slice
-from automixer_assets.assets.scorer_inputs import judged_tasks, score_columns, selected_origins, selection_slice
+from automixer_assets.assets.scorer_inputs import selection_slice
 from automixer_assets.checks import check_contributions
 from automixer_assets.corpus.reference import read_reference_sample
 from automixer_assets.corpus.shards import open_tokenized
@@ -32,6 +32,12 @@ from automixer_assets.mixture.item_contributions import (
 )
 from automixer_assets.mixture.normalisation import fit_normalisation
 from automixer_assets.mixture.regroup import JointShard
+from automixer_assets.mixture.score_columns import (
+    judged_tasks,
+    score_columns,
+    selected_origins,
+    selection_tasks,
+)
 from automixer_assets.pages.uncertainty import show_item_contributions
 from automixer_assets.partitions import MIXTURES, multi_key
 from automixer_assets.settings import Recipe, Settings
@@ -147,7 +153,7 @@ def _pin_joint(scope: Scope, name: str, recipe: Recipe, snapshot: str) -> Artifa
 
 def _pin_checkpoints(scope: Scope, name: str, recipe: Recipe) -> list[_Inputs]:
     selected = scope.pin("selected_checkpoints", name, settings=selection_slice(recipe))
-    tasks = pl.read_parquet(selected.path / "assignments.parquet")["task"].to_list()
+    tasks = selection_tasks(selected.path)
     return [
         _Inputs(
             origin,
@@ -156,7 +162,7 @@ def _pin_checkpoints(scope: Scope, name: str, recipe: Recipe) -> list[_Inputs]:
             scope.pin(f"{recipe.proxy}/proxy_checkpoints", origin.name).path,
             scope.pin(f"{recipe.proxy}/influence_query", origin.name).path,
         )
-        for origin in selected_origins(selected)
+        for origin in selected_origins(selected.path)
     ]
 
 

@@ -10,7 +10,7 @@ from automixer_assets import __version__
 from automixer_assets.assets.drift import MIXTURE_DRIFT
 from automixer_assets.assets.leakage import exclusion_deps, pin_exclusions, pin_removed
 from automixer_assets.assets.recipes import joint_slice
-from automixer_assets.assets.scorer_inputs import selected_origins, selection_slice
+from automixer_assets.assets.scorer_inputs import selection_slice
 from automixer_assets.checks import (
     LIMITS_FILE,
     check_budget,
@@ -36,6 +36,7 @@ from automixer_assets.mixture.manifest import CreatedBy, write_manifest
 from automixer_assets.mixture.manifest import Pin as ManifestPin
 from automixer_assets.mixture.percentiles import write_percentile_ranges
 from automixer_assets.mixture.regroup import JointShard, regroup
+from automixer_assets.mixture.score_columns import selected_origins
 from automixer_assets.pages.mixture import (
     show_grouped_shards,
     show_weight_manifest,
@@ -212,7 +213,8 @@ def plan_weight_manifest(scope: Scope) -> Build:
     if scope.settings.resamples_items(scope.key):
         carried = scope.pin("item_contributions", scope.key, settings=made_with)
     if recipe.strategy.origins is None:
-        origins = selected_origins(scope.pin("selected_checkpoints", mixture.recipe, settings=selection_slice(recipe)))
+        selected = scope.pin("selected_checkpoints", mixture.recipe, settings=selection_slice(recipe))
+        origins = selected_origins(selected.path)
     else:
         origins = recipe.strategy.origins(recipe.options)
     names = sorted({selection.snapshot for selection in list_selections(grouped.path)})

@@ -5,13 +5,11 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-import polars as pl
-
-from automixer_assets.assets.influence import influence_column
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import Artifact
 from automixer_assets.lake_asset import Scope
 from automixer_assets.mixture.groups import GroupOrigin
+from automixer_assets.mixture.score_columns import score_columns, selected_origins, selection_tasks
 from automixer_assets.partitions import multi_key
 from automixer_assets.settings import Recipe
 
@@ -28,11 +26,10 @@ class PinnedInputs:
         return self.scope.pin("selected_checkpoints", self.name, settings=selection_slice(self.recipe))
 
     def checkpoints(self) -> tuple[GroupOrigin, ...]:
-        return selected_origins(self._selected)
+        return selected_origins(self._selected.path)
 
     def columns(self, checkpoint: GroupOrigin) -> list[str]:
-        tasks = pl.read_parquet(self._selected.path / "assignments.parquet")["task"].to_list()  # groups are expanded
-        return score_columns(checkpoint, self.recipe, tasks)
+        return score_columns(checkpoint, self.recipe, selection_tasks(self._selected.path))
 
     def influence(self, checkpoint: GroupOrigin) -> Path:
         key = multi_key(checkpoint=checkpoint.name, snapshot=self.snapshot)
@@ -52,29 +49,11 @@ class PinnedInputs:
         return required_file(self.scope.automixer.resolve(path), f"recipes.{self.name}.options")
 
 
-def judged_tasks(origin: GroupOrigin, recipe: Recipe, tasks: list[str]) -> list[str]:
-    """Tasks whose scores make a group's utility: under `assigned` its own, if it has any; all of them otherwise."""
-    return list(origin.tasks) if recipe.group_tasks == "assigned" and origin.tasks else tasks
-
-
-def score_columns(origin: GroupOrigin, recipe: Recipe, tasks: list[str]) -> list[str]:
-    """Their columns in checkpoint_influence."""
-    return [influence_column(recipe.curvature, recipe.query, task) for task in judged_tasks(origin, recipe, tasks)]
-
-
 def required_file(path: Path, where: str) -> Path:
     """Raise AutomixerError where a file that the settings name is not there."""
     if not path.is_file():
         raise AutomixerError(f"{where} names {path}, which does not exist: correct the path, or write the file")
     return path
-
-
-def selected_origins(selected: Artifact) -> tuple[GroupOrigin, ...]:
-    """The groups that selected checkpoints stand for."""
-    return tuple(
-        GroupOrigin(row["checkpoint"], row["checkpoint"], row["step"], tuple(row["tasks"]), row["alpha"])
-        for row in pl.read_parquet(selected.path / "selected.parquet").iter_rows(named=True)
-    )
 
 
 def selection_slice(recipe: Recipe) -> object:
