@@ -30,6 +30,7 @@ from automixer_assets.pages.mixture import (
 from automixer_assets.pages.simulation import benchmark_grid
 from automixer_assets.pages.uncertainty import interval_grid, interval_notes, runners_up
 from automixer_assets.removals import RemovalReport
+from automixer_assets.settings import differing_options
 
 SHOWN_ENTRIES = 5
 
@@ -90,7 +91,8 @@ def export_panel(report: ExportReport) -> RenderableType:
 
 def manifest_tables(manifest: Manifest) -> Sequence[RenderableType]:
     """Groups of a mixture, and what applies to all of them."""
-    options = ", ".join(f"{name}={value}" for name, value in manifest.options.items()) or "none"
+    differing = differing_options(manifest.profile, manifest.options)
+    options = ", ".join(f"{name}={value}" for name, value in differing.items()) or "none"
     note = (
         f"profile {manifest.profile}, options that differ: {options}; snapshots: {', '.join(manifest.snapshots)}; "
         f"budget {manifest.token_budget:,} tokens, shortfall {manifest.shortfall:,}; "

@@ -16,7 +16,7 @@ from automixer_assets.lake import Lake
 from automixer_assets.mixture.candidates import Exclusions, LexicalFilter, without_copies
 from automixer_assets.mixture.manifest import Manifest, Pin
 from automixer_assets.mixture.score_columns import score_columns, selected_origins, selection_tasks
-from automixer_assets.settings import Mixture, Recipe
+from automixer_assets.settings import Mixture, Recipe, own_defaults
 
 Key = tuple[str, str | None]
 """(asset, partition)."""
@@ -156,7 +156,7 @@ def recorded_settings(manifest: Manifest) -> tuple[Mixture, Recipe]:
     Raises:
         AutomixerError: an option that this program does not know.
     """
-    options = {"recipe": {}, "mixture": {}}
+    options = {"recipe": own_defaults(Recipe, manifest.profile), "mixture": own_defaults(Mixture, manifest.profile)}
     for name, value in manifest.options.items():
         section, _, option = name.partition(".")
         options.get(section, {})[option] = value

@@ -15,6 +15,7 @@ from automixer_assets.mixture.groups import UTILITY_PREFIX, utility_column
 from automixer_assets.mixture.manifest import Manifest, ManifestGroup, load_manifest
 from automixer_assets.mixture.normalisation import read_normalisation
 from automixer_assets.pages.uncertainty import runners_up
+from automixer_assets.settings import differing_options
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -164,6 +165,7 @@ def show_grouped_shards(artifact: Artifact, joint: dict[str, Artifact]) -> Metad
 def show_weight_manifest(artifact: Artifact) -> Metadata:
     manifest = load_manifest(artifact.path / "manifest.json")
     ledger = summarise_exposure(artifact.path / "exposure.parquet")
+    differing = differing_options(manifest.profile, manifest.options)
     return {
         "groups": metadata.table(_with_bars(manifest_groups(manifest))),
         "budget: what each group gives": metadata.table(manifest_budget(manifest)),
@@ -171,7 +173,7 @@ def show_weight_manifest(artifact: Artifact) -> Metadata:
         "mixture": manifest.reference,
         "how sure": doubt_note(manifest),
         "profile": manifest.profile,
-        "options that differ": ", ".join(f"{name}={value}" for name, value in manifest.options.items()) or "none",
+        "options that differ": ", ".join(f"{name}={value}" for name, value in differing.items()) or "none",
         "token budget": manifest.token_budget,
         "shortfall": manifest.shortfall,
         "snapshots": ", ".join(manifest.snapshots),

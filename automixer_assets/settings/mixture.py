@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
@@ -25,6 +26,7 @@ RECIPE_PROFILES: dict[str, dict[str, Any]] = {
         "selection": "best_per_task",
         "selection_metric": "acc",
         "early_checkpoint": False,
+        "curvature": "datainf",
         "group_tasks": "assigned",
         "alpha": "steps",
         "normalisation": "none",
@@ -34,6 +36,7 @@ RECIPE_PROFILES: dict[str, dict[str, Any]] = {
         "selection": "best_per_task",
         "selection_metric": "gold_nll",
         "early_checkpoint": True,
+        "curvature": "kfac",
         "group_tasks": "all",
         "alpha": "steps",
         "normalisation": "median_mad",
@@ -204,3 +207,22 @@ def profile_differences(section: Recipe | Mixture) -> dict[str, Any]:
         for option, value in profiles[section.profile].items()
         if getattr(section, option) != value
     }
+
+
+def own_defaults(section: type[Recipe] | type[Mixture], profile: str) -> dict[str, Any]:
+    """Options that a profile sets although they have a default: what a manifest means that does not record them."""
+    profiles = RECIPE_PROFILES if section is Recipe else MIXTURE_PROFILES
+    fields = section.model_fields
+    return {option: fields[option].default for option in profiles.get(profile, {}) if not fields[option].is_required()}
+
+
+def differing_options(profile: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a manifest's options (`recipe.X`, `mixture.X`) those that its profile does not have as they are.
+
+    A manifest records whatever is not an option's own default, so that a profile may change after it was written.
+    """
+    profiles = {"recipe": RECIPE_PROFILES, "mixture": MIXTURE_PROFILES}
+    usual = {
+        f"{section}.{option}": value for section, each in profiles.items() for option, value in each[profile].items()
+    }
+    return {name: value for name, value in recorded.items() if name not in usual or usual[name] != value}
