@@ -179,13 +179,17 @@ def _group_row(group: GroupAnswer) -> dict[str, Any]:
     return {
         "group": group.group,
         "in it": "yes" if group.kept else "no",
-        "utility": f"{group.utility:.5g}",
+        "utility": _formatted(group.utility, ".5g"),
         "threshold": f"{group.threshold:.5g}",
-        "margin": f"{group.margin:+.5g}",
-        "percentile": f"{group.percentile:.1f}",
-        "in its snapshot": f"{group.snapshot_percentile:.1f}",
+        "margin": _formatted(group.margin, "+.5g"),
+        "percentile": _formatted(group.percentile, ".1f"),
+        "in its snapshot": _formatted(group.snapshot_percentile, ".1f"),
         "it is read": f"{group.times_read:.4g} times",
     }
+
+
+def _formatted(value: float | None, form: str) -> str:
+    return "no candidate" if value is None else format(value, form)
 
 
 def _task_rows(found: Explanation) -> list[dict[str, Any]]:

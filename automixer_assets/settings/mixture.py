@@ -18,6 +18,7 @@ Curvature = Literal["datainf", "identity", "kfac"]
 QueryText = Literal["sequence", "answer"]
 SelectionMetric = Literal["acc", "acc_norm", "gold_nll"]
 ChanceFallback = Literal["gold_nll", "none"]
+WEIGHT_RULE_PATTERN = r"^(equation|appendix_b|size:(0|1|0?\.[0-9]+))$"
 SELECTION_PATTERN = r"^(best_per_task|last|all|evenly:[1-9][0-9]*)$"
 
 RECIPE_PROFILES: dict[str, dict[str, Any]] = {
@@ -142,7 +143,9 @@ class Mixture(Section):
     snapshots: list[Key] | Literal["all"] = "all"
     token_budget: int = Field(gt=0)
     top_share: float = Field(default=0.5, gt=0, le=1)
-    weight_rule: Literal["equation", "appendix_b"] = "equation"
+    weight_rule: Annotated[str, StringConstraints(pattern=WEIGHT_RULE_PATTERN)] = Field(
+        default="equation", description="equation, appendix_b, or size:POWER (0: equal shares, 1: as the tokens lie)"
+    )
     nonpositive_density: Literal["error", "softmax"]
     leaked_documents: Literal["keep", "exclude"] = Field(
         description="documents that repeat a scored benchmark item; excluded ones take no part in the top share"

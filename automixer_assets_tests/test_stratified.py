@@ -1,0 +1,167 @@
+"""Groups that only some documents are candidates of, end to end, in a world where nothing was trained."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from automixer_assets.answers.explain import explain
+from automixer_assets.answers.find import find_inputs
+from automixer_assets.answers.findings import Verification
+from automixer_assets.answers.tables import explanation_tables
+from automixer_assets.answers.verify import verify
+from automixer_assets.errors import AutomixerError
+from automixer_assets.mixture.groups import list_selections
+from automixer_assets.mixture.manifest import load_manifest, manifest_digest
+from automixer_assets.progress import progress
+from automixer_assets_tests.world import FIRST_SNAPSHOTS, World, create_world
+
+SOURCES = {"front": ["*/segments/0/*"], "back": ["*/segments/1/*"]}
+STRATA = {
+    "recipes.strata": {"scorer": "stratified", "options": {"column": "file_path", "sources": SOURCES}},
+    "mixtures.strata": {"recipe": "strata", "token_budget": 100_000, "top_share": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    world = create_world(tmp_path_factory.mktemp("stratified") / "world")
+    world.run("+weight_manifest", "strata", overrides=STRATA)
+    yield world
+    world.close()
+
+
+def documents(world: World) -> pl.DataFrame:
+    tables = [world.table("tokenized_corpus", snapshot, "shard-*.parquet") for snapshot in FIRST_SNAPSHOTS]
+    return pl.concat(tables).with_columns(part=pl.col("file_path").str.extract("segments/(.)/"))
+
+
+def members(world: World, group: str) -> set[str]:
+    selections = list_selections(world.path("grouped_shards", "strata"))
+    return {doc_id for each in selections if each.group == group for doc_id in pl.read_parquet(each.path)["doc_id"]}
+
+
+def verified(world: World, name: str) -> Verification:
+    with world.active():
+        inputs = find_inputs(world.instance, world.lake, name)
+    return verify(inputs, lambda label, total, unit: progress(label, total, unit, print))
+
+
+@pytest.mark.parametrize(("rule", "power"), [("equation", 0.0), ("size:0", 0.0), ("size:0.5", 0.5), ("size:1", 1.0)])
+def test_sources_share_the_tokens_equally_or_by_a_power_of_their_size(untrained: World, rule: str, power: float):
+    untrained.run("grouped_shards+", "strata", overrides={**STRATA, "mixtures.strata.weight_rule": rule})
+    manifest = load_manifest(untrained.path("weight_manifest", "strata") / "manifest.json")
+    found = documents(untrained)
+    for group, part in (("front", "0"), ("back", "1")):
+        assert members(untrained, group) == set(found.filter(pl.col("part") == part)["doc_id"])
+    powers = [group.n_tokens**power for group in manifest.groups]
+    assert powers[0] != powers[1] or power == 0
+    assert [group.weight for group in manifest.groups] == pytest.approx([each / sum(powers) for each in powers])
+    assert sum(group.allocated_tokens for group in manifest.groups) == 100_000
+    assert verified(untrained, "strata").differences == []
+
+
+def test_half_of_each_source_is_half_of_its_own_documents(untrained: World):
+    untrained.run("grouped_shards+", "strata", overrides={**STRATA, "mixtures.strata.top_share": 0.5})
+    sizes = dict(documents(untrained).group_by("part").len().iter_rows())
+    groups = untrained.table("grouped_shards", "strata", "groups.parquet")
+    assert groups["n_candidates"].to_list() == [sizes["0"], sizes["1"]]
+    assert groups["n_documents"].to_list() == [-(-sizes["0"] // 2), -(-sizes["1"] // 2)]
+    assert verified(untrained, "strata").differences == []
+
+
+def test_a_document_of_another_source_is_said_to_be_no_candidate(untrained: World):
+    with untrained.active():
+        inputs = find_inputs(untrained.instance, untrained.lake, "strata")
+    (found,) = explain(inputs, documents(untrained).filter(pl.col("part") == "0")["doc_id"][0], lambda ids: "text")
+    answers = {each.group: each for each in found.groups}
+    assert (answers["front"].utility, answers["front"].margin) == (1.0, 0.0)
+    assert (answers["back"].utility, answers["back"].percentile, answers["back"].kept) == (None, None, False)
+    assert explanation_tables(found)
+    json.dumps(found.as_json(), allow_nan=False)
+
+
+def forged_weight(document: dict[str, Any]) -> None:
+    document["groups"][0]["weight"] *= 1 - 1e-6
+
+
+def forged_size(document: dict[str, Any]) -> None:
+    document["groups"][1]["n_documents"] += 1
+
+
+@pytest.mark.parametrize("forge", [forged_weight, forged_size])
+def test_a_changed_number_is_noticed(untrained: World, forge: Callable[[dict[str, Any]], None], tmp_path: Path):
+    untrained.run("grouped_shards+", "strata", overrides={**STRATA, "mixtures.strata.weight_rule": "size:0.5"})
+    document = json.loads((untrained.path("weight_manifest", "strata") / "manifest.json").read_text())
+    forge(document)
+    document["digest"] = manifest_digest(document)
+    (tmp_path / "manifest.json").write_text(json.dumps(document))
+    assert verified(untrained, str(tmp_path / "manifest.json")).differences
+
+
+def test_a_document_that_a_forger_moves_to_a_group_that_does_not_rank_it_is_noticed(untrained: World):
+    untrained.run("grouped_shards+", "strata", overrides=STRATA)
+    selections = list_selections(untrained.path("grouped_shards", "strata"))
+    path = next(each.path for each in selections if (each.group, each.snapshot) == ("front", FIRST_SNAPSHOTS[0]))
+    content, table = path.read_bytes(), pl.read_parquet(path)
+    foreign = documents(untrained).filter(pl.col("part") == "1").row(0, named=True)
+    row = documents(untrained)["doc_id"].to_list().index(foreign["doc_id"])
+    added = {**table.row(0, named=True), "row": row, "doc_id": foreign["doc_id"], "n_tokens": foreign["n_tokens"]}
+    try:
+        pl.concat([table, pl.DataFrame([added], schema=table.schema)]).sort("row").write_parquet(path)
+        wheres = [each.where for each in verified(untrained, "strata").differences]
+    finally:
+        path.write_bytes(content)
+    assert any(foreign["doc_id"] in where for where in wheres)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"column": "file_path", "sources": {"front": ["*/segments/0/*"]}},
+            "is of none of the sources front; add it to",
+        ),
+        ({"column": "origin", "sources": {"all": ["*"]}}, "has no column 'origin' to tell sources by; it has doc_id"),
+        (
+            {"column": "licence", "sources": {"free": ["cc*"]}},
+            "has the licence '', which is of none of the sources free",
+        ),
+    ],
+)
+def test_a_source_that_nobody_named_is_said(untrained: World, options: dict[str, object], message: str):
+    overrides = {"recipes.odd": {"scorer": "stratified", "options": options}}
+    with pytest.raises(AutomixerError, match=re.escape(message)):
+        untrained.run("joint_influence", "odd", overrides=overrides)
+
+
+def test_a_source_without_documents_is_named(untrained: World):
+    options = {"column": "file_path", "sources": {**SOURCES, "elsewhere": ["nowhere"]}}
+    overrides = {
+        "recipes.thin": {"scorer": "stratified", "options": options},
+        "mixtures.thin": {"recipe": "thin", "token_budget": 1000},
+    }
+    with pytest.raises(
+        AutomixerError, match="no document of the mixture's snapshots is a candidate of elsewhere; take"
+    ):
+        untrained.run("+grouped_shards", "thin", overrides=overrides)
+
+
+def test_snapshots_can_be_the_sources(untrained: World):
+    overrides = {
+        "recipes.dated": {
+            "scorer": "stratified",
+            "options": {"column": "snapshot", "sources": {"first": [FIRST_SNAPSHOTS[0]], "others": ["*"]}},
+        },
+        "mixtures.dated": {"recipe": "dated", "token_budget": 1000, "top_share": 1},
+    }
+    untrained.run("+grouped_shards", "dated", overrides=overrides)
+    groups = untrained.table("grouped_shards", "dated", "groups.parquet")
+    sizes = [untrained.table("tokenized_corpus", each, "shard-*.parquet").height for each in FIRST_SNAPSHOTS]
+    assert groups["n_documents"].to_list() == sizes
