@@ -34,6 +34,10 @@ ITEM_TOKENS, ANSWER_TOKENS, OPTIONS = 60, 6, 4
 """Of a benchmark item, where none is materialised to look at: two sentences and short answers."""
 
 
+Measure = Callable[["Probe", Any, Clock], tuple[float, float]]
+"""Operations of a round, and its seconds."""
+
+
 @dataclass(frozen=True)
 class Probe:
     """What to measure: a model, how it is trained, and the texts that it will score."""
@@ -96,12 +100,13 @@ def pass_speeds(probe: Probe, clock: Clock, device: Any, report: Callable[[str],
 
     context = max(probe.training.sequence_length, 128)
     model: Any = build_model(probe.architecture, probe.vocabulary, context, seed=0).to(device)
-    for kind, measure in (
-        ("training", _training),
-        ("evaluation", _evaluation),
-        ("fitting", _fitting),
-        ("scoring", _scoring),
-    ):
+    measures: dict[PassKind, Measure] = {
+        "training": _training,
+        "evaluation": _evaluation,
+        "fitting": _fitting,
+        "scoring": _scoring,
+    }
+    for kind, measure in measures.items():
         report(f"{kind}, {probe.shape.parameters / 1e6:.1f}M parameters")
         operations, seconds = measure(probe, model, clock)
         yield _speed(kind, probe.shape, operations / seconds)

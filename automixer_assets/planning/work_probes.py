@@ -133,7 +133,12 @@ class WorkProbe:
         for rows in (len(self._texts), SCORED_ROWS):
             mixed = _Mixed(self._root / f"rows-{rows}", rows, snapshot)
             mixed.write_scores()
-            for kind, work in (("joint", mixed.join), ("grouping", mixed.group), ("weighing", mixed.weigh)):
+            works: dict[WorkKind, Callable[[], None]] = {
+                "joint": mixed.join,
+                "grouping": mixed.group,
+                "weighing": mixed.weigh,
+            }
+            for kind, work in works.items():
                 seconds[kind][rows * len(GROUPS)] = self._clock.once(work)
         for kind, points in seconds.items():
             yield _two_points(kind, points)
@@ -180,7 +185,7 @@ class _Mixed:
     def join(self) -> None:
         self.joint.parent.mkdir(parents=True, exist_ok=True)
         columns = {group: [f"influence_task_{k}" for k in range(TASKS)] for group in GROUPS}
-        alphas = dict.fromkeys(GROUPS, 1 / len(GROUPS))
+        alphas: dict[str, float] = {group: 1 / len(GROUPS) for group in GROUPS}
         write_joint_shard(scores=self.scores, columns=columns, alphas=alphas, constants=None, out=self.joint)
 
     def group(self) -> None:

@@ -19,8 +19,15 @@ QUANTILES = 64
 UNKNOWN_ITEMS = 1000
 """Selection or final items of a task, where the settings set no limit and nothing is materialised."""
 OPTIONS_OF = {
-    **{"arc_easy": 4, "arc_challenge": 4, "boolq": 2, "piqa": 2, "siqa": 3, "social_iqa": 3},
-    **{"hellaswag": 4, "openbookqa": 4, "winogrande": 2},
+    "arc_easy": 4,
+    "arc_challenge": 4,
+    "boolq": 2,
+    "piqa": 2,
+    "siqa": 3,
+    "social_iqa": 3,
+    "hellaswag": 4,
+    "openbookqa": 4,
+    "winogrande": 2,
 }
 """Answers to choose from, by how the task's name ends."""
 WORTH_SHARING = 0.75
