@@ -207,17 +207,23 @@ def _named_snapshots(settings: Settings) -> set[str]:
 
 
 def find_current(instance: dg.DagsterInstance, automixer: Automixer, units: Sequence[Unit]) -> list[Unit]:
-    """The units that are there and would be found again; none whose inputs are to be made anew."""
+    """The units that are there and would be found again; none whose inputs are to be made anew.
+
+    An input that was never made stands in the way of nothing that was made: the settings do not ask for it there.
+    """
     assets = by_name(all_assets(automixer.settings()))
     scored = _scored_cells(instance, automixer, list(assets.values()))
-    upstream = {name: _parents(item, assets) for name, item in assets.items()}
+    upstream = {name: _ancestors(name, assets) for name in assets}
+    registered = set(instance.get_dynamic_partitions("snapshot"))
     current: list[Unit] = []
-    stale: list[Unit] = []
+    changing: list[Unit] = []
     for unit in units:
         item = assets.get(unit.stage)
-        blocked = any(other.stage in upstream.get(unit.stage, ()) and other.related(unit) for other in stale)
-        fine = item is not None and not blocked and _is_current(instance, automixer, item, unit, scored)
-        (current if fine else stale).append(unit)
+        blocked = any(other.stage in upstream.get(unit.stage, ()) and unit.may_read(other) for other in changing)
+        if item is not None and not blocked and _is_current(instance, automixer, item, unit, scored):
+            current.append(unit)
+        elif unit.labels.get("snapshot") not in {None, *registered} or latest(instance, unit.stage, unit.partition):
+            changing.append(unit)
     return current
 
 
@@ -231,9 +237,17 @@ def _is_current(
     return item.is_current(unit.partition, automixer, instance)
 
 
-def _parents(item: LakeAsset, assets: Mapping[str, LakeAsset]) -> set[str]:
-    keys = item.definition.asset_deps[dg.AssetKey.from_user_string(item.asset)]
-    return {key.to_user_string() for key in keys} & set(assets)
+def _ancestors(name: str, assets: Mapping[str, LakeAsset]) -> set[str]:
+    """Everything upstream of an asset, those included that have no price."""
+    found: set[str] = set()
+    queue = [name]
+    while queue:
+        item = assets[queue.pop()]
+        keys = item.definition.asset_deps[dg.AssetKey.from_user_string(item.asset)]
+        new = {key.to_user_string() for key in keys} & set(assets) - found
+        found |= new
+        queue.extend(new)
+    return found
 
 
 def _scored_cells(

@@ -15,7 +15,7 @@ SECONDS = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 BYTES = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"))
 COUNTS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 OPERATIONS = ((1e21, "ZFLOP"), (1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"))
-COLUMNS = ("stage", "to make", "current", "tokens", "operations", "on", "hours", "wall", "read", "written", "memory")
+COLUMNS = ("stage", "to make", "tokens", "operations", "worker h", "wall", "read", "written", "memory")
 
 
 def plan_tables(plan: Plan, workers: int) -> Iterator[RenderableType]:
@@ -32,7 +32,7 @@ def plan_tables(plan: Plan, workers: int) -> Iterator[RenderableType]:
 def _table(title: str, stages: Sequence[StageCost], workers: int) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", padding=(0, 1))
     for number, name in enumerate(COLUMNS):
-        table.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
     for stage in stages:
         table.add_row(*_row(stage, workers))
     cost = total(stage.cost for stage in stages)
@@ -40,11 +40,9 @@ def _table(title: str, stages: Sequence[StageCost], workers: int) -> Table:
     table.add_section()
     table.add_row(
         "all",
-        str(sum(stage.to_make for stage in stages)),
-        str(sum(stage.current for stage in stages)),
+        _to_make(sum(stage.to_make for stage in stages), sum(stage.current for stage in stages)),
         "",
         in_units(cost.flops, OPERATIONS),
-        "",
         _hours(cost.seconds),
         in_units(wall, SECONDS),
         in_units(cost.bytes_read, BYTES),
@@ -56,15 +54,14 @@ def _table(title: str, stages: Sequence[StageCost], workers: int) -> Table:
 
 def _row(stage: StageCost, workers: int) -> list[str]:
     cost = stage.cost
+    made = _to_make(stage.to_make, stage.current)
     if not stage.to_make:
-        return [stage.stage, "0", str(stage.current), *["–"] * (len(COLUMNS) - 3)]
+        return [stage.stage, made, *["–"] * (len(COLUMNS) - 2)]
     return [
         stage.stage,
-        str(stage.to_make),
-        str(stage.current),
+        made,
         in_units(cost.tokens, COUNTS),
         in_units(cost.flops, OPERATIONS),
-        "device" if stage.accelerator else "cpu",
         _hours(cost.seconds),
         in_units(stage.wall_seconds(workers), SECONDS),
         in_units(cost.bytes_read, BYTES),
@@ -81,6 +78,10 @@ def in_units(value: float, units: Sequence[tuple[float, str]]) -> str:
         if value >= size:
             return f"{value / size:,.3g} {unit}" if value / size < 1000 else f"{value / size:,.0f} {unit}"
     return f"{value:.2g} {units[-1][1]}" if units is SECONDS else f"{value:,.0f}"
+
+
+def _to_make(left: int, current: int) -> str:
+    return f"{left} of {left + current}"
 
 
 def _hours(seconds: float) -> str:

@@ -28,7 +28,8 @@ class Unit:
 
     `partition` is None for an asset without partitions, and for one whose key is not known before an earlier stage ran.
 
-    `labels` says which snapshot, proxy, checkpoint, recipe and mixture it belongs to, where it belongs to one.
+    `labels` says which snapshot, proxy, checkpoint, recipe and mixture it belongs to, where it belongs to one;
+    `snapshots` which it is made from, where the settings name them.
     """
 
     stage: str
@@ -36,9 +37,15 @@ class Unit:
     cost: Cost
     labels: Mapping[str, str] = field(default_factory=dict)
     accelerator: bool = False
+    snapshots: frozenset[str] | None = None
 
-    def related(self, other: Unit) -> bool:
-        """Whether no label tells the two apart."""
+    def may_read(self, other: Unit) -> bool:
+        """Whether nothing tells the two apart, so that this one may be made from the other."""
+        if (
+            self.snapshots is not None
+            and other.labels.get("snapshot", next(iter(self.snapshots))) not in self.snapshots
+        ):
+            return False
         return all(other.labels[name] == value for name, value in self.labels.items() if name in other.labels)
 
 

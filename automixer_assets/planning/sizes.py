@@ -23,14 +23,14 @@ def tokenized_size(name: str, folder: Path) -> SnapshotSize:
         pl.len(), pl.col("n_tokens").sum(), pl.col("n_characters").sum()
     )
     documents, tokens, characters = scanned.collect().row(0)
-    return SnapshotSize(name, documents, tokens, characters, "tokenised")
+    return SnapshotSize(name, documents, tokens, characters, "tokenised", len(list(folder.glob("shard-*.parquet"))))
 
 
 def inventoried_size(name: str, folder: Path, bytes_per_token: float) -> SnapshotSize:
     """Documents and characters of an inventory; tokens by the ratio of what is tokenised."""
-    scanned = pl.scan_parquet(folder / "documents" / "*.parquet").select(pl.len(), pl.col("n_characters").sum())
-    documents, characters = scanned.collect().row(0)
-    return SnapshotSize(name, documents, characters / bytes_per_token, characters, "inventoried")
+    shards = list((folder / "documents").glob("*.parquet"))
+    documents, characters = pl.scan_parquet(shards).select(pl.len(), pl.col("n_characters").sum()).collect().row(0)
+    return SnapshotSize(name, documents, characters / bytes_per_token, characters, "inventoried", len(shards))
 
 
 def footer_size(name: str, files: Sequence[Path], bytes_per_token: float) -> SnapshotSize:

@@ -38,20 +38,19 @@ class Stages:
         return [*self._corpus(), *self._proxies(), *self._mixtures(), *self._targets()]
 
     def of_snapshot(self, size: SnapshotSize) -> Iterator[Unit]:
-        """What one snapshot costs before any model sees it."""
-        labels = {"snapshot": size.name}
+        """What one inventoried snapshot costs before any model sees it."""
         tables = size.documents * ROW_BYTES
-        stages: list[tuple[str, WorkKind, float]] = [
-            ("snapshot_inventory", "inventory", tables),
-            ("tokenized_corpus", "tokenizing", size.tokens * self.work.token_bytes + tables),
-            ("leakage", "leakage", size.documents * ID_BYTES),
-        ]
+        yield self._texts("tokenized_corpus", "tokenizing", size, size.tokens * self.work.token_bytes + tables)
+        yield self._texts("leakage", "leakage", size, size.documents * ID_BYTES)
         if self._lexical():
-            stages.append(("lexical_scores", "lexical", size.documents * (ID_BYTES + 16 * (len(self.work.tasks) + 1))))
-        for stage, kind, written in stages:
-            seconds = self.constants.work_seconds(kind, size.text_bytes, self.work.shards(size))
-            cost = Cost(size.tokens, 0, seconds, size.text_bytes, written, WORK_MEMORY)
-            yield Unit(stage, size.name, cost, labels)
+            columns = 16 * (len(self.work.tasks) + 1)
+            yield self._texts("lexical_scores", "lexical", size, size.documents * (ID_BYTES + columns))
+
+    def _texts(self, stage: str, kind: WorkKind, size: SnapshotSize, written: float) -> Unit:
+        """A stage that reads every text of a snapshot, shard by shard."""
+        seconds = self.constants.work_seconds(kind, size.text_bytes, self.work.shards(size))
+        cost = Cost(size.tokens, 0, seconds, size.text_bytes, written, WORK_MEMORY)
+        return Unit(stage, size.name, cost, {"snapshot": size.name})
 
     def scores(self, name: str, proxy: Proxy, checkpoint: str | None, size: SnapshotSize) -> Unit:
         """Scoring one snapshot at one checkpoint: the shards can be shared by any number of processes."""
@@ -106,25 +105,31 @@ class Stages:
 
     def _corpus(self) -> Iterator[Unit]:
         for size in self.work.snapshots:
-            yield from self.of_snapshot(size)
+            yield self._texts("snapshot_inventory", "inventory", size, size.documents * ROW_BYTES)
         chosen = self.work.settings.tokenizer
         if chosen.snapshots:
             size = self.work.together(chosen.snapshots)
             share = min(1.0, chosen.max_documents / max(size.documents, 1))
-            seconds = self.constants.work_seconds("tokenizer", size.text_bytes * share)
-            cost = Cost(size.tokens * share, 0, seconds, size.text_bytes * share, 0, size.text_bytes * share)
-            yield Unit("tokenizer", None, cost)
+            text_bytes = size.text_bytes * share
+            seconds = self.constants.work_seconds("tokenizer", text_bytes)
+            cost = Cost(size.tokens * share, 0, seconds, text_bytes, 0, text_bytes)
+            yield Unit("tokenizer", None, cost, snapshots=frozenset(chosen.snapshots))
+        for size in self.work.snapshots:
+            yield from self.of_snapshot(size)
 
     def _proxies(self) -> Iterator[Unit]:
         for name, proxy in self.work.trained().items():
-            shape = self.work.shape(proxy)
-            yield Unit(f"{name}/proxy_run", None, self._training(shape, proxy), {"proxy": name}, accelerator=True)
+            shape, labels = self.work.shape(proxy), {"proxy": name}
+            trained_on = frozenset(proxy.snapshots)
+            cost = self._training(shape, proxy)
+            yield Unit(f"{name}/proxy_run", None, cost, labels, accelerator=True, snapshots=trained_on)
             cost = self._evaluation(shape, len(proxy.checkpoint_steps), final=False)
-            yield Unit(f"{name}/benchmark_table", None, cost, {"proxy": name}, accelerator=True)
+            yield Unit(f"{name}/benchmark_table", None, cost, labels, accelerator=True, snapshots=trained_on)
             for checkpoint in self.work.checkpoints.get(name, ()):
                 labels = {"proxy": name} | ({"checkpoint": checkpoint} if checkpoint else {})
                 cost = self._query(name, proxy, shape)
-                yield Unit(f"{name}/influence_query", checkpoint, cost, labels, accelerator=True)
+                read = trained_on | set(self.work.settings.reference_sample.snapshots)
+                yield Unit(f"{name}/influence_query", checkpoint, cost, labels, accelerator=True, snapshots=read)
             for checkpoint in self.work.checkpoints.get(name, ()):
                 for size in self.work.snapshots:
                     yield self.scores(name, proxy, checkpoint, size)

@@ -35,13 +35,14 @@ WORTH_SHARING = 0.75
 
 @dataclass(frozen=True)
 class SnapshotSize:
-    """One snapshot. `how` says where the numbers come from."""
+    """One snapshot. `how` says where the numbers come from; `shards` is None where only the documents tell."""
 
     name: str
     documents: float
     tokens: float
     text_bytes: float
     how: str
+    shards: int | None = None
 
     @property
     def document_tokens(self) -> float:
@@ -86,10 +87,17 @@ class Workload:
         return SnapshotSize("+".join(names), documents, tokens, text_bytes, "sum")
 
     def shards(self, snapshot: SnapshotSize) -> int:
+        if snapshot.shards is not None:
+            return snapshot.shards
         return max(1, math.ceil(snapshot.documents / self.settings.corpus.documents_per_shard))
 
     def trained(self) -> dict[str, Proxy]:
-        return {name: proxy for name, proxy in self.settings.proxies.items() if isinstance(proxy, Proxy)}
+        """The proxies that are trained here and that some recipe scores with."""
+        return {
+            name: proxy
+            for name, proxy in self.settings.proxies.items()
+            if isinstance(proxy, Proxy) and self.directions(name)
+        }
 
     def shape(self, proxy: Proxy) -> Shape:
         return Shape.of(proxy.architecture, self.vocabulary)
