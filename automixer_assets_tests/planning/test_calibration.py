@@ -1,0 +1,71 @@
+"""Calibrating measures every kind of pass and of work, on this machine as it is. Speeds are not judged here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from automixer_assets.planning import clock, work_probes
+from automixer_assets.planning.calibration import calibrate, invented_texts
+from automixer_assets.planning.clock import Clock
+from automixer_assets.planning.constants import PassKind, WorkKind, load_constants, save_constants
+from automixer_assets.planning.pass_probes import AFFORDABLE_SECONDS, Probe
+from automixer_assets.settings import Architecture, Training
+
+TINY = Architecture(
+    hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1
+)
+
+
+def _probe(architecture: Architecture, **training: int) -> Probe:
+    run = Training.model_validate({"steps": 1, "learning_rate": 1e-3, **training})
+    return Probe(architecture, 300, run, directions=2, document_tokens=40, evaluation_batch=8)
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As little of everything as gives a number."""
+    monkeypatch.setattr(clock, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(clock, "LEAST_ROUNDS", 1)
+    monkeypatch.setattr(work_probes, "SCORED_ROWS", 500)
+    monkeypatch.setattr(work_probes, "DISK_BYTES", 2**20)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_every_kind_is_measured_and_nothing_is_left_behind(tmp_path: Path):
+    said: list[str] = []
+    probe = _probe(TINY, sequence_length=32, batch_size=2)
+    made = calibrate([probe, probe], invented_texts(48), 300, tmp_path, said.append)
+    assert sorted(each.kind for each in made.passes) == sorted(get_args(PassKind))
+    assert sorted(each.kind for each in made.work) == sorted(get_args(WorkKind))
+    assert len(said) >= len(get_args(PassKind))
+    assert not list(tmp_path.iterdir())
+    save_constants(made, tmp_path / "constants.json")
+    assert load_constants(tmp_path / "constants.json") == made
+
+
+def test_a_shape_that_takes_too_long_gets_fewer_sequences_then_fewer_layers():
+    probe = _probe(Architecture.model_validate("350M"), sequence_length=2048, batch_size=32)
+    shrunk = probe.shrunk(1e12, memory=2**40)
+    assert shrunk.training.batch_size < 32
+    assert shrunk.architecture.num_hidden_layers == 32
+    smaller = probe.shrunk(1e10, memory=2**40)
+    assert smaller.training.batch_size == 1
+    assert smaller.architecture.num_hidden_layers < 32
+    assert smaller.architecture.hidden_size == 960
+    assert smaller._seconds(1e10) <= AFFORDABLE_SECONDS
+
+
+def test_a_shape_that_does_not_fit_into_memory_is_shrunk():
+    probe = _probe(Architecture.model_validate("350M"), sequence_length=128, batch_size=1)
+    assert 16 * probe.shrunk(1e18, memory=2**30).shape.parameters <= 2**29
+
+
+def test_time_that_other_programs_took_does_not_count():
+    import time
+
+    watch = Clock()
+    assert watch.once(lambda: time.sleep(0.2)) < 0.1
+    assert watch.free_share < 0.5
