@@ -47,7 +47,8 @@ def calibrate(
     for each in made.passes:
         out.print(f"{each.kind}: {each.flops_per_second / 1e9:,.1f} GFLOP/s at {each.parameters / 1e6:.1f}M parameters")
     for work in made.work:
-        out.print(f"{work.kind}: {work.per_second:,.0f} {_unit(work.kind)}/s, {work.fixed_seconds:.2f} s per shard")
+        fixed = f"{work.fixed_seconds:.2f} s per artefact, {work.shard_seconds:.3f} s per shard"
+        out.print(f"{work.kind}: {work.per_second:,.0f} {_unit(work.kind)}/s, {fixed}")
     if made.free_share is not None and made.free_share < 0.9:
         out.print(f"other programs were running: this one had {made.free_share:.0%} of a processor")
     out.print(f"written to {path}", soft_wrap=True)
