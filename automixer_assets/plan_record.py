@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from automixer_assets.lineage import latest
-from automixer_assets.plan import Given, measure
+from automixer_assets.plan_sizes import Given, measure
 from automixer_assets.planning.constants import Constants
 from automixer_assets.planning.costs import Unit
 from automixer_assets.planning.stages import Stages

@@ -11,8 +11,8 @@ import argparse
 from pathlib import Path
 
 from automixer_assets.commands import open_automixer, open_instance
-from automixer_assets.plan import Given
 from automixer_assets.plan_record import StageRecord, compare_with_record
+from automixer_assets.plan_sizes import Given
 from automixer_assets.planning.constants import load_constants
 
 
