@@ -32,9 +32,16 @@ STRATA = {
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     world = create_world(tmp_path_factory.mktemp("stratified") / "world")
-    world.run("+weight_manifest", "strata", overrides=STRATA)
+    world.run("+tokenized_corpus")
+    make(world, "strata", STRATA)
     yield world
     world.close()
+
+
+def make(world: World, name: str, overrides: dict[str, Any]) -> None:
+    """A mixture whose scorer asks for no proxy, and its recipe of the same name; nothing else is made."""
+    for asset in ("joint_influence", "grouped_shards", "weight_manifest"):
+        world.run(asset, name, overrides=overrides)
 
 
 def documents(world: World) -> pl.DataFrame:
@@ -55,7 +62,7 @@ def verified(world: World, name: str) -> Verification:
 
 @pytest.mark.parametrize(("rule", "power"), [("equation", 0.0), ("size:0", 0.0), ("size:0.5", 0.5), ("size:1", 1.0)])
 def test_sources_share_the_tokens_equally_or_by_a_power_of_their_size(untrained: World, rule: str, power: float):
-    untrained.run("grouped_shards+", "strata", overrides={**STRATA, "mixtures.strata.weight_rule": rule})
+    make(untrained, "strata", {**STRATA, "mixtures.strata.weight_rule": rule})
     manifest = load_manifest(untrained.path("weight_manifest", "strata") / "manifest.json")
     found = documents(untrained)
     for group, part in (("front", "0"), ("back", "1")):
@@ -68,7 +75,7 @@ def test_sources_share_the_tokens_equally_or_by_a_power_of_their_size(untrained:
 
 
 def test_half_of_each_source_is_half_of_its_own_documents(untrained: World):
-    untrained.run("grouped_shards+", "strata", overrides={**STRATA, "mixtures.strata.top_share": 0.5})
+    make(untrained, "strata", {**STRATA, "mixtures.strata.top_share": 0.5})
     sizes = dict(documents(untrained).group_by("part").len().iter_rows())
     groups = untrained.table("grouped_shards", "strata", "groups.parquet")
     assert groups["n_candidates"].to_list() == [sizes["0"], sizes["1"]]
@@ -97,7 +104,7 @@ def forged_size(document: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("forge", [forged_weight, forged_size])
 def test_a_changed_number_is_noticed(untrained: World, forge: Callable[[dict[str, Any]], None], tmp_path: Path):
-    untrained.run("grouped_shards+", "strata", overrides={**STRATA, "mixtures.strata.weight_rule": "size:0.5"})
+    make(untrained, "strata", {**STRATA, "mixtures.strata.weight_rule": "size:0.5"})
     document = json.loads((untrained.path("weight_manifest", "strata") / "manifest.json").read_text())
     forge(document)
     document["digest"] = manifest_digest(document)
@@ -106,7 +113,7 @@ def test_a_changed_number_is_noticed(untrained: World, forge: Callable[[dict[str
 
 
 def test_a_document_that_a_forger_moves_to_a_group_that_does_not_rank_it_is_noticed(untrained: World):
-    untrained.run("grouped_shards+", "strata", overrides=STRATA)
+    make(untrained, "strata", STRATA)
     selections = list_selections(untrained.path("grouped_shards", "strata"))
     path = next(each.path for each in selections if (each.group, each.snapshot) == ("front", FIRST_SNAPSHOTS[0]))
     content, table = path.read_bytes(), pl.read_parquet(path)
@@ -150,7 +157,7 @@ def test_a_source_without_documents_is_named(untrained: World):
     with pytest.raises(
         AutomixerError, match="no document of the mixture's snapshots is a candidate of elsewhere; take"
     ):
-        untrained.run("+grouped_shards", "thin", overrides=overrides)
+        make(untrained, "thin", overrides)
 
 
 def test_snapshots_can_be_the_sources(untrained: World):
@@ -161,7 +168,7 @@ def test_snapshots_can_be_the_sources(untrained: World):
         },
         "mixtures.dated": {"recipe": "dated", "token_budget": 1000, "top_share": 1},
     }
-    untrained.run("+grouped_shards", "dated", overrides=overrides)
+    make(untrained, "dated", overrides)
     groups = untrained.table("grouped_shards", "dated", "groups.parquet")
     sizes = [untrained.table("tokenized_corpus", each, "shard-*.parquet").height for each in FIRST_SNAPSHOTS]
     assert groups["n_documents"].to_list() == sizes

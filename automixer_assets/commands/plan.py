@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from automixer_assets.commands import Config, Json, Overrides, errors, open_automixer, open_instance, out
-from automixer_assets.resources import state_folder
 
 if TYPE_CHECKING:
     from automixer_assets.planning.constants import Constants
@@ -30,12 +29,12 @@ def calibrate(
     set_: Overrides = None,
 ) -> None:
     """Measure this machine in a minute or two, at the shapes of the settings: what `automixer plan` reckons with."""
-    from automixer_assets.plan import Given
+    from automixer_assets.calibrating import calibrate_for
+    from automixer_assets.plan_sizes import Given, constants_path
     from automixer_assets.planning.constants import save_constants
-    from automixer_assets.planning_probes import calibrate_for
 
     automixer = open_automixer(config, set_)
-    path = out_ or _constants_path()
+    path = out_ or constants_path()
     with open_instance() as instance:
         made = calibrate_for(
             instance, automixer, Given(vocabulary=vocabulary), path.parent, lambda line: errors.print(f"  {line}")
@@ -47,7 +46,8 @@ def calibrate(
     for each in made.passes:
         out.print(f"{each.kind}: {each.flops_per_second / 1e9:,.1f} GFLOP/s at {each.parameters / 1e6:.1f}M parameters")
     for work in made.work:
-        out.print(f"{work.kind}: {work.per_second:,.0f} {_unit(work.kind)}/s, {work.fixed_seconds:.2f} s per shard")
+        fixed = f"{work.fixed_seconds:.2f} s per artefact, {work.shard_seconds:.3f} s per shard"
+        out.print(f"{work.kind}: {work.per_second:,.0f} {_unit(work.kind)}/s, {fixed}")
     if made.free_share is not None and made.free_share < 0.9:
         out.print(f"other programs were running: this one had {made.free_share:.0%} of a processor")
     out.print(f"written to {path}", soft_wrap=True)
@@ -71,11 +71,12 @@ def plan(
     set_: Overrides = None,
 ) -> None:
     """What is still to be made, and what that takes: operations, device-hours, time, bytes, memory. Starts nothing."""
-    from automixer_assets.plan import Given, make_plan, measure
+    from automixer_assets.plan import make_plan
+    from automixer_assets.plan_sizes import Given, constants_path, measure
     from automixer_assets.planning.constants import load_constants
 
     automixer = open_automixer(config, set_)
-    known = load_constants(constants or _constants_path())
+    known = load_constants(constants or constants_path())
     given = Given(tokens or (), added, vocabulary, document_tokens)
     with open_instance() as instance:
         if hardware is not None:
@@ -92,12 +93,6 @@ def plan(
 
     for table in plan_tables(made, workers):
         out.print(table)
-
-
-def _constants_path() -> Path:
-    from automixer_assets.planning.constants import CONSTANTS_FILE
-
-    return state_folder() / CONSTANTS_FILE
 
 
 def _unit(kind: str) -> str:

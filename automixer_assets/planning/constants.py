@@ -60,11 +60,12 @@ class PassSpeed(Section):
 
 
 class WorkSpeed(Section):
-    """How fast work without a model goes: seconds = fixed + amount / per second."""
+    """How fast work without a model goes: seconds = fixed + shards x per shard + amount / per second."""
 
     kind: WorkKind
     per_second: float = Field(gt=0)
-    fixed_seconds: float = Field(default=0, ge=0, description="paid once per shard, however small")
+    fixed_seconds: float = Field(default=0, ge=0, description="paid once per artefact, however small")
+    shard_seconds: float = Field(default=0, ge=0, description="paid once per shard, however small")
     source: str = "measured"
 
 
@@ -104,9 +105,9 @@ class Constants(Section):
         raise AutomixerError(f"the constants say nothing about {kind}: run `automixer calibrate`, or add it")
 
     def work_seconds(self, kind: WorkKind, amount: float, shards: float = 1) -> float:
-        """For so much work, spread over so many shards."""
+        """For one artefact with so much work, spread over so many shards."""
         speed = self.work_speed(kind)
-        return speed.fixed_seconds * shards + amount / speed.per_second
+        return speed.fixed_seconds + speed.shard_seconds * shards + amount / speed.per_second
 
 
 def flops_per_token(shape: Shape) -> float:

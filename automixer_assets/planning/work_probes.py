@@ -1,6 +1,7 @@
 """Measures the work without a model, each kind through the functions that the assets call, in a temporary folder.
 
-Every kind runs on a few documents and on many: two points give what a shard costs however small, and the speed.
+Every kind runs on few documents, on many, and on many in many shards: three points give what an artefact costs however
+small, what a shard does, and the speed.
 """
 
 from __future__ import annotations
@@ -18,100 +19,110 @@ import pyarrow.parquet as pq
 from automixer_assets.corpus.inventory import take_inventory
 from automixer_assets.corpus.leakage import write_leakage
 from automixer_assets.corpus.lexical import fit_lexical, score_texts
-from automixer_assets.corpus.shards import TokenizedSnapshot, open_tokenized
+from automixer_assets.corpus.shards import TokenizedSnapshot, open_tokenized, shard_name
 from automixer_assets.corpus.tokenize import tokenize_snapshot
 from automixer_assets.export import export_mixture
 from automixer_assets.mixture.build import build_manifest
 from automixer_assets.mixture.groups import GroupOrigin
 from automixer_assets.mixture.joint import write_joint_shard
-from automixer_assets.mixture.ledger import write_ledger
 from automixer_assets.mixture.manifest import CreatedBy, Manifest
 from automixer_assets.mixture.regroup import JointShard, regroup
 from automixer_assets.planning.clock import Clock
 from automixer_assets.planning.constants import WorkKind, WorkSpeed
 from automixer_assets.settings import Mixture, Recipe
 
-FEW = 32
+FEW, SHARDS = 32, 8
 SCORED_ROWS = 200_000
 GROUPS = ("early", "late")
 DISK_BYTES = 128 * 2**20
 TASKS, ITEMS_PER_TASK, ITEM_CHARACTERS = 8, 100, 240
 FORMAT = "megatron"
+COLUMNS = tuple(f"influence_task_{k}" for k in range(TASKS))
 
 
 @dataclass(frozen=True)
-class Folders:
-    """Where one size of sample lies, stage by stage."""
+class Case:
+    """A number of documents or rows in a number of shards, and the folder where its stages lie."""
 
+    size: int
+    shards: int
     root: Path
+
+    @property
+    def per_shard(self) -> int:
+        return -(-self.size // self.shards)
 
     def made(self, name: str) -> Path:
         folder = self.root / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    @property
-    def source(self) -> Path:
-        return self.made("source")
 
-    @property
-    def inventory(self) -> Path:
-        return self.made("inventory")
+@dataclass(frozen=True)
+class Timed:
+    """What one case took."""
 
-    @property
-    def tokens(self) -> Path:
-        return self.made("tokens")
+    amount: float
+    shards: int
+    seconds: float
 
 
 class WorkProbe:
-    """Sample texts in two sizes below `root`; `speeds` goes through the stages in the pipeline's order."""
+    """Sample texts below `root`: few, many, and many in many shards. `speeds` goes through the pipeline's stages."""
 
     def __init__(self, root: Path, texts: Sequence[str], vocab_size: int, clock: Clock) -> None:
         self._root, self._texts, self._vocab_size, self._clock = root, list(texts), vocab_size, clock
-        self._sizes = {len(chosen): Folders(root / str(len(chosen))) for chosen in (self._texts[:FEW], self._texts)}
-        self._bytes = {size: sum(len(text.encode()) for text in self._texts[:size]) for size in self._sizes}
+        self._cases = _cases(root, min(FEW, len(texts) // 2), len(texts))
+
+    @property
+    def _whole(self) -> Case:
+        """All texts in one shard."""
+        return self._cases[1]
 
     def speeds(self, report: Callable[[str], None]) -> Iterator[WorkSpeed]:
-        for size, folders in self._sizes.items():
-            _write_source(self._texts[:size], folders.source / "part-0.parquet")
-        stages: list[tuple[WorkKind, Callable[[Folders, int], None]]] = [
-            ("inventory", self._inventory),
-            ("tokenizer", self._tokenizer),
-            ("tokenizing", self._tokenize),
-            ("leakage", self._leakage),
-            ("lexical", self._lexical),
-        ]
-        for kind, work in stages:
+        for case in self._cases:
+            _write_source(self._texts[: case.size], case.made("source") / "part-0.parquet")
+        stages: dict[WorkKind, Callable[[Case], None]] = {
+            "inventory": self._inventory,
+            "tokenizer": self._tokenizer,
+            "tokenizing": self._tokenize,
+            "leakage": self._leakage,
+            "lexical": self._lexical,
+        }
+        self._tokenizer(self._whole)
+        for kind, work in stages.items():
             report(kind)
-            seconds = {
-                size: self._clock.once(lambda w=work, f=folders, n=size: w(f, n))
-                for size, folders in self._sizes.items()
-            }
-            yield _two_points(kind, {self._bytes[size]: seconds[size] for size in seconds})
+            yield work_speed(kind, [self._timed(case, work) for case in self._cases])
         report("joint influence, groups and weights")
-        yield from self._mixture(open_tokenized(self._sizes[len(self._texts)].tokens))
+        yield from self._mixture(open_tokenized(self._whole.made("tokens")))
         report("disk")
         yield WorkSpeed(kind="disk", per_second=disk_speed(self._root))
 
-    def _inventory(self, folders: Folders, size: int) -> None:
-        take_inventory(folders.source, folders.inventory, documents_per_shard=max(size, 1))
+    def _timed(self, case: Case, work: Callable[[Case], None]) -> Timed:
+        amount = sum(len(text.encode()) for text in self._texts[: case.size])
+        return Timed(amount, case.shards, self._clock.once(lambda: work(case)))
 
-    def _tokenizer(self, folders: Folders, size: int) -> None:
+    def _inventory(self, case: Case) -> None:
+        take_inventory(case.made("source"), case.made("inventory"), documents_per_shard=case.per_shard)
+
+    def _tokenizer(self, case: Case) -> None:
         from automixer_assets.proxy.tokenizer import train_tokenizer
 
-        train_tokenizer(iter(self._texts[:size]), self._vocab_size, folders.made("tokenizer"))
+        train_tokenizer(iter(self._texts[: case.size]), self._vocab_size, case.made("tokenizer"))
 
-    def _tokenize(self, folders: Folders, size: int) -> None:
-        trained = self._sizes[len(self._texts)].made("tokenizer")
-        tokenize_snapshot(folders.inventory, folders.source, trained, folders.tokens, snapshot="calibration")
+    def _tokenize(self, case: Case) -> None:
+        trained = self._whole.made("tokenizer")
+        tokenize_snapshot(
+            case.made("inventory"), case.made("source"), trained, case.made("tokens"), snapshot="calibration"
+        )
 
-    def _leakage(self, folders: Folders, size: int) -> None:
-        write_leakage(folders.inventory, folders.source, self._items(), folders.made("leakage"))
+    def _leakage(self, case: Case) -> None:
+        write_leakage(case.made("inventory"), case.made("source"), self._items(), case.made("leakage"))
 
-    def _lexical(self, folders: Folders, size: int) -> None:
-        items = self._items()
-        query = fit_lexical({"task": items["text"].to_list()}, self._texts[:FEW])
-        score_texts(query, pl.Series(self._texts[:size]))
+    def _lexical(self, case: Case) -> None:
+        query = fit_lexical({"task": self._texts[:FEW]}, self._texts[:FEW])
+        for first in range(0, case.size, case.per_shard):
+            score_texts(query, pl.Series(self._texts[first : min(first + case.per_shard, case.size)]))
 
     def _items(self) -> pl.DataFrame:
         """Items cut from the texts themselves, so that some documents repeat them."""
@@ -128,91 +139,85 @@ class WorkProbe:
         )
 
     def _mixture(self, snapshot: TokenizedSnapshot) -> Iterator[WorkSpeed]:
-        """Random scores for a few and for many rows; the export is of the sample's own documents."""
-        seconds: dict[WorkKind, dict[float, float]] = {"joint": {}, "grouping": {}, "weighing": {}}
-        for rows in (len(self._texts), SCORED_ROWS):
-            mixed = _Mixed(self._root / f"rows-{rows}", rows, snapshot)
+        """Random scores for few and many rows; the export is of the sample's own documents."""
+        timed: dict[WorkKind, list[Timed]] = {"joint": [], "grouping": [], "weighing": []}
+        small, *others = _cases(self._root / "rows", len(self._texts), max(SCORED_ROWS, 2 * len(self._texts)))
+        for case in (small, *others):
+            mixed = _Mixed(case, snapshot)
             mixed.write_scores()
-            works: dict[WorkKind, Callable[[], None]] = {
+            works: dict[WorkKind, Callable[[], object]] = {
                 "joint": mixed.join,
                 "grouping": mixed.group,
-                "weighing": mixed.weigh,
+                "weighing": mixed.manifest,
             }
             for kind, work in works.items():
-                seconds[kind][rows * len(GROUPS)] = self._clock.once(work)
-        for kind, points in seconds.items():
-            yield _two_points(kind, points)
-        yield self._export(snapshot)
-
-    def _export(self, snapshot: TokenizedSnapshot) -> WorkSpeed:
-        mixed = _Mixed(self._root / f"rows-{len(self._texts)}", len(self._texts), snapshot)
-        manifest, out = mixed.manifest(), self._root / "export"
-        tokens = sum(group.n_tokens for group in manifest.groups)
-        seconds = self._clock.once(lambda: mixed.export(manifest, out))
-        return WorkSpeed(kind="export", per_second=tokens / seconds)
+                timed[kind].append(Timed(case.size * len(GROUPS), case.shards, self._clock.once(work)))
+        for kind, cases in timed.items():
+            yield work_speed(kind, cases)
+        manifest = _Mixed(small, snapshot).manifest()
+        seconds = self._clock.once(lambda: _Mixed(small, snapshot).export(manifest))
+        yield WorkSpeed(kind="export", per_second=sum(group.n_tokens for group in manifest.groups) / seconds)
 
 
 @dataclass(frozen=True)
 class _Mixed:
-    """A mixture of one snapshot with random scores."""
+    """A mixture of one snapshot with random scores; of a single shard its documents are the sample's own."""
 
-    root: Path
-    rows: int
+    case: Case
     snapshot: TokenizedSnapshot
 
     @property
-    def joint(self) -> Path:
-        return self.root / "joint" / "shard-00000.parquet"
-
-    @property
     def grouped(self) -> Path:
-        return self.root / "grouped"
+        return self.case.made("grouped")
 
-    @property
-    def scores(self) -> dict[str, Path]:
-        return {group: self.root / "scores" / f"{group}.parquet" for group in GROUPS}
+    def _joint(self) -> list[JointShard]:
+        folder = self.case.made("joint")
+        names = [shard_name(number) for number in range(self.case.shards)]
+        return [JointShard("calibration", name, folder / f"{name}.parquet") for name in names]
+
+    def _scores(self, shard: str) -> dict[str, Path]:
+        return {group: self.case.made(group) / f"{shard}.parquet" for group in GROUPS}
 
     def write_scores(self) -> None:
-        generator = np.random.default_rng(0)
         own = self.snapshot.shards[0].documents
-        ids = own["doc_id"].to_list() if self.rows == own.height else [f"<urn:uuid:{i:032x}>" for i in range(self.rows)]
-        lengths = own["n_tokens"].to_numpy() if self.rows == own.height else generator.integers(50, 2000, self.rows)
-        for path in self.scores.values():
-            columns = {f"influence_task_{k}": generator.normal(size=self.rows).astype("f4") for k in range(TASKS)}
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(pa.table({"doc_id": ids, "n_tokens": lengths, **columns}), path, compression="zstd")
+        for number, joint in enumerate(self._joint()):
+            rows = min(self.case.per_shard, self.case.size - number * self.case.per_shard)
+            generator = np.random.default_rng(number)
+            ids, lengths = own["doc_id"].to_list(), own["n_tokens"].to_numpy()
+            if rows != own.height:
+                ids = [f"<urn:uuid:{number:016x}{row:016x}>" for row in range(rows)]
+                lengths = generator.integers(50, 2000, rows)
+            for path in self._scores(joint.shard).values():
+                columns = {name: generator.normal(size=rows).astype("f4") for name in COLUMNS}
+                pq.write_table(pa.table({"doc_id": ids, "n_tokens": lengths, **columns}), path, compression="zstd")
 
     def join(self) -> None:
-        self.joint.parent.mkdir(parents=True, exist_ok=True)
-        columns = {group: [f"influence_task_{k}" for k in range(TASKS)] for group in GROUPS}
+        columns = {group: list(COLUMNS) for group in GROUPS}
         alphas: dict[str, float] = {group: 1 / len(GROUPS) for group in GROUPS}
-        write_joint_shard(scores=self.scores, columns=columns, alphas=alphas, constants=None, out=self.joint)
+        for shard in self._joint():
+            scores = self._scores(shard.shard)
+            write_joint_shard(scores=scores, columns=columns, alphas=alphas, constants=None, out=shard.path)
 
     def group(self) -> None:
-        regroup(joint=[JointShard("calibration", "shard-00000", self.joint)], top_share=0.5, out=self.grouped)
-
-    def weigh(self) -> None:
-        self.manifest()
+        regroup(joint=self._joint(), top_share=0.5, out=self.grouped)
 
     def manifest(self) -> Manifest:
-        recipe = Recipe.model_validate({"scorer": "uniform"})
         chosen = {"recipe": "calibration", "token_budget": 10**6, "nonpositive_density": "softmax"}
         return build_manifest(
             name="calibration",
             mixture=Mixture.model_validate(chosen),
-            recipe=recipe,
+            recipe=Recipe.model_validate({"scorer": "uniform"}),
             origins=[GroupOrigin(group, alpha=1 / len(GROUPS)) for group in GROUPS],
             grouped=self.grouped,
-            lake_root=self.root,
+            lake_root=self.case.root,
             tokenizer_digest=self.snapshot.tokenizer_digest,
             pins=[],
             created_by=CreatedBy(version="calibration", git_commit=None),
             snapshots={"calibration": self.snapshot},
         )
 
-    def export(self, manifest: Manifest, out: Path) -> None:
-        write_ledger(manifest, self.grouped, {"calibration": self.snapshot}, self.root)
-        export_mixture(manifest, self.root, {"calibration": self.snapshot}, FORMAT, out)
+    def export(self, manifest: Manifest) -> None:
+        export_mixture(manifest, self.case.root, {"calibration": self.snapshot}, FORMAT, self.case.root / "export")
 
 
 def disk_speed(folder: Path) -> float:
@@ -237,8 +242,18 @@ def _write_source(texts: Sequence[str], path: Path) -> None:
     pl.DataFrame({"text": list(texts), "id": ids, "url": ids}).write_parquet(path)
 
 
-def _two_points(kind: WorkKind, points: dict[float, float]) -> WorkSpeed:
-    """The line through (amount, seconds) at two amounts; noise that bends it downwards counts as no fixed cost."""
-    (few, least), (many, most) = sorted(points.items())
-    slope = max(most - least, 0.1 * most) / (many - few)
-    return WorkSpeed(kind=kind, per_second=1 / slope, fixed_seconds=max(0.0, least - slope * few))
+def _cases(root: Path, few: int, many: int) -> list[Case]:
+    """Few in one shard, many in one, many in many."""
+    return [Case(size, shards, root / f"{size}-{shards}") for size, shards in ((few, 1), (many, 1), (many, SHARDS))]
+
+
+def work_speed(kind: WorkKind, cases: Sequence[Timed]) -> WorkSpeed:
+    """Seconds per amount, per shard and per artefact from few in one shard, many in one shard, many in many.
+
+    Where noise makes one of them negative it counts as nothing, and at least a tenth of the time is the amount's.
+    """
+    few, many, spread = cases
+    slope = max(many.seconds - few.seconds, 0.1 * many.seconds) / (many.amount - few.amount)
+    per_shard = max(0.0, spread.seconds - many.seconds) / (spread.shards - many.shards)
+    fixed = max(0.0, few.seconds - slope * few.amount - per_shard * few.shards)
+    return WorkSpeed(kind=kind, per_second=1 / slope, fixed_seconds=fixed, shard_seconds=per_shard)

@@ -12,7 +12,9 @@ from automixer_assets.planning.calibration import calibrate, invented_texts
 from automixer_assets.planning.clock import Clock
 from automixer_assets.planning.constants import PassKind, WorkKind, load_constants, save_constants
 from automixer_assets.planning.pass_probes import AFFORDABLE_SECONDS, Probe
+from automixer_assets.planning.work_probes import Timed, work_speed
 from automixer_assets.settings import Architecture, Training
+from automixer_assets_tests.planning.machine import round_constants
 
 TINY = Architecture(
     hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1
@@ -48,7 +50,7 @@ def test_every_kind_is_measured_and_nothing_is_left_behind(tmp_path: Path):
 
 def test_a_shape_that_takes_too_long_gets_fewer_sequences_then_fewer_layers():
     probe = _probe(Architecture.model_validate("350M"), sequence_length=2048, batch_size=32)
-    shrunk = probe.shrunk(1e12, memory=2**40)
+    shrunk = probe.shrunk(5e12, memory=2**40)
     assert shrunk.training.batch_size < 32
     assert shrunk.architecture.num_hidden_layers == 32
     smaller = probe.shrunk(1e10, memory=2**40)
@@ -69,3 +71,13 @@ def test_time_that_other_programs_took_does_not_count():
     watch = Clock()
     assert watch.once(lambda: time.sleep(0.2)) < 0.1
     assert watch.free_share < 0.5
+
+
+def test_three_cases_give_speed_shard_and_artefact():
+    def seconds(amount: float, shards: int) -> Timed:
+        return Timed(amount, shards, 0.5 + 0.25 * shards + amount / 8)
+
+    found = work_speed("joint", [seconds(10, 1), seconds(100, 1), seconds(100, 8)])
+    assert (found.fixed_seconds, found.shard_seconds, found.per_second) == pytest.approx((0.5, 0.25, 8))
+    constants = round_constants(work=[found])
+    assert constants.work_seconds("joint", 40, shards=3) == pytest.approx(seconds(40, 3).seconds)

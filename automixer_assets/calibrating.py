@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from automixer_assets.errors import ConfigurationError
-from automixer_assets.plan import Given, measure
+from automixer_assets.plan_sizes import Given, measure
 from automixer_assets.planning.calibration import calibrate, invented_texts, sample_texts
 from automixer_assets.planning.constants import Constants
 from automixer_assets.planning.pass_probes import Probe
