@@ -19,7 +19,7 @@ QueryText = Literal["sequence", "answer"]
 SelectionMetric = Literal["acc", "acc_norm", "gold_nll"]
 ChanceFallback = Literal["gold_nll", "none"]
 WEIGHT_RULE_PATTERN = r"^(equation|appendix_b|size:(0|1|0?\.[0-9]+))$"
-SELECTION_PATTERN = r"^(best_per_task|last|all|evenly:[1-9][0-9]*)$"
+SELECTION_PATTERN = r"^(best_per_task|last|all|evenly:[1-9][0-9]*|at:(0?\.[0-9]+|1))$"
 
 RECIPE_PROFILES: dict[str, dict[str, Any]] = {
     # The paper as written, read with the sign that its own formula gives (DESIGN, decisions).
@@ -61,7 +61,9 @@ class Recipe(Section):
     scorer: str = Field(default="influence", description="a strategy: a module of automixer_assets.scorers")
     options: dict[str, Any] = Field(default={}, description="the scorer's own")
     proxy: Key | None = None
-    selection: Annotated[str, StringConstraints(pattern=SELECTION_PATTERN)]
+    selection: Annotated[str, StringConstraints(pattern=SELECTION_PATTERN)] = Field(
+        description="best_per_task, last, all, evenly:N, or at:SHARE of the run (at:.25)"
+    )
     selection_metric: SelectionMetric
     early_checkpoint: bool = Field(description="add the kept checkpoint nearest to a quarter of the run")
     chance_fallback: ChanceFallback = Field(
