@@ -19,20 +19,34 @@ from automixer_assets.catalogue import MixtureVersion
 from automixer_assets.files import write_atomically
 from automixer_assets.lineage import Pin, asset_name, record_at, recorded_pins, records_of
 
-BEFORE = ("selected_checkpoints", "benchmark_table", "grouped_shards", "joint_influence")
+BEFORE = ("selected_checkpoints", "benchmark_table", "proxy_run", "grouped_shards", "joint_influence")
 """Kinds of assets that a mixture is made from and whose pages are shown, in the order of the report."""
-AFTER = ("weight_manifest", "group_characteristics", "target_runs", "comparison_table")
-"""Kinds that are made from it."""
+AFTER = (
+    "weight_manifest",
+    "weight_uncertainty",
+    "group_characteristics",
+    "target_runs",
+    "comparison_table",
+    "progress_ratio_table",
+)
+"""Kinds that are made from it, or of its proxy beside others."""
+WHOLE = ("comparison_table", "progress_ratio_table")
+"""Those without partitions."""
 ORDER = (
     "weight_manifest",
+    "weight_uncertainty",
     "comparison_table",
     "target_runs",
     "group_characteristics",
     "grouped_shards",
     "selected_checkpoints",
+    "progress_ratio_table",
     "benchmark_table",
+    "proxy_run",
     "joint_influence",
 )
+ANCHORS = ("weight_manifest", "grouped_shards", "target_runs", "benchmark_table")
+"""A page is of this version if it read the version's own materialisation of one of these."""
 HIDDEN = {"uri", "folder", "sha256", "pins", "settings", "settings digest", "failed_checks", "seconds", "SQL", "code"}
 IMAGE = re.compile(r"^!\[[^\]]*\]\((data:image/png;base64,[A-Za-z0-9+/=]+)\)$")
 STYLE = """
@@ -102,6 +116,7 @@ def gather_pages(instance: dg.DagsterInstance, version: MixtureVersion) -> list[
         record = record_at(instance, pin.asset, pin.storage_id)
         if record is not None:
             queue.extend(_pins(record))
+            manifest_pins |= {(pin.asset, pin.data_version)} if kind == "benchmark_table" else set()
             if kind in BEFORE:
                 pages[pin.name] = _page(record)
     made_from = {*manifest_pins, ("weight_manifest", version.digest)}
@@ -117,11 +132,12 @@ def _latest_after(
     instance: dg.DagsterInstance, asset: str, mixture: str, made_from: set[tuple[str, str]]
 ) -> Page | None:
     """The newest page of an asset that read this version, or what it was made from."""
-    partition = None if asset == "comparison_table" else mixture
-    anchor = {"weight_manifest", "grouped_shards", "target_runs"}
+    partition = None if asset in WHOLE else mixture
+    anchor = {each for each, _ in made_from if each.rsplit("/", maxsplit=1)[-1] in ANCHORS}
     for record in records_of(instance, asset, partition):
         read = {(pin.asset, pin.data_version) for pin in _pins(record) if pin.asset in anchor}
-        if read & {each for each in made_from if each[0] in anchor}:
+        strictest = {each for each in read if each[0] == "weight_manifest"} or read
+        if strictest & made_from:
             return _page(record)
     return None
 

@@ -26,6 +26,7 @@ from automixer_assets.pages.mixture import (
     exposure_histogram,
     manifest_budget,
     manifest_groups,
+    repetition_note,
 )
 from automixer_assets.pages.simulation import benchmark_grid
 from automixer_assets.pages.uncertainty import interval_grid, interval_notes, runners_up
@@ -97,7 +98,7 @@ def manifest_tables(manifest: Manifest) -> Sequence[RenderableType]:
         f"profile {manifest.profile}, options that differ: {options}; snapshots: {', '.join(manifest.snapshots)}; "
         f"budget {manifest.token_budget:,} tokens, shortfall {manifest.shortfall:,}; "
         f"weight contrast {contrast_note(manifest)}; when a group runs out: {manifest.exhaustion_policy}; "
-        f"{doubt_note(manifest)}"
+        f"{doubt_note(manifest)}; {repetition_note(manifest)}"
     )
     title = f"Mixture {manifest.mixture}@{manifest.digest[:12]}"
     return [

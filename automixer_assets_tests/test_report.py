@@ -46,6 +46,7 @@ def test_a_report_holds_the_pages_behind_a_mixture_and_after_it(finished: World,
     assert parser.open == []
     headings = set(re.findall(r'<h2 id="([^"]+)">', document))
     assert {"weight_manifest[demo]", "grouped_shards[demo]", "selected_checkpoints[demo]"} <= headings
+    assert {"weight_uncertainty[demo]", "progress_ratio_table", "demo/proxy_run"} <= headings
     assert {"comparison_table", "target_runs[demo]", "group_characteristics[demo]", "demo/benchmark_table"} <= headings
     manifest = json.loads((finished.path("weight_manifest", "demo") / "manifest.json").read_text())
     text = " ".join(parser.words)

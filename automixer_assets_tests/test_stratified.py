@@ -14,11 +14,14 @@ import pytest
 from automixer_assets.answers.explain import explain
 from automixer_assets.answers.find import find_inputs
 from automixer_assets.answers.findings import Verification
-from automixer_assets.answers.tables import explanation_tables
+from automixer_assets.answers.inputs import PinnedInputs
+from automixer_assets.answers.overlap import overlap
+from automixer_assets.answers.tables import explanation_tables, overlap_tables
 from automixer_assets.answers.verify import verify
 from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture.groups import list_selections
 from automixer_assets.mixture.manifest import load_manifest, manifest_digest
+from automixer_assets.pages.mixture import repetition_note
 from automixer_assets.progress import progress
 from automixer_assets_tests.world import FIRST_SNAPSHOTS, World, create_world
 
@@ -128,6 +131,47 @@ def test_a_document_that_a_forger_moves_to_a_group_that_does_not_rank_it_is_noti
     assert any(foreign["doc_id"] in where for where in wheres)
 
 
+RANDOM: dict[str, Any] = {
+    **{f"recipes.random{seed}": {"scorer": "random", "options": {"seed": seed}} for seed in (0, 1)},
+    **{f"mixtures.random{seed}": {"recipe": f"random{seed}", "token_budget": 1000} for seed in (0, 1)},
+}
+
+
+def random_sides(world: World, overrides: dict[str, Any]) -> list[PinnedInputs]:
+    for name in ("random0", "random1"):
+        make(world, name, overrides)
+    with world.active():
+        return [find_inputs(world.instance, world.lake, name) for name in ("random0", "random1")]
+
+
+def test_two_random_choices_agree_as_chance_has_it_and_one_agrees_with_itself(untrained: World):
+    sides = random_sides(untrained, RANDOM)
+    found, same = overlap(sides[0], sides[1]), overlap(sides[0], sides[0], 0.25)
+    n_documents = documents(untrained).height
+    assert (found.n_documents, found.snapshots, found.sampled_share) == (n_documents, FIRST_SNAPSHOTS, 1.0)
+    at_half = next(each for each in found.joint if each.top_share == 0.5)
+    tops = [
+        {doc_id for each in list_selections(side.grouped) for doc_id in pl.read_parquet(each.path)["doc_id"]}
+        for side in sides
+    ]
+    assert (at_half.n_first, at_half.n_both) == (len(tops[0]), len(tops[0] & tops[1]))
+    assert at_half.overlap == pytest.approx(0.5, abs=5 * 0.5 / n_documents**0.5)
+    assert abs(at_half.rank_correlation or 0) < 5 / n_documents**0.5
+    assert {each.overlap for each in same.joint} == {1.0}
+    assert [(each.first, each.second, each.top_share) for each in same.groups] == [("corpus", "corpus", 0.25)]
+    assert json.loads(json.dumps(found.as_json()))["n_documents"] == n_documents
+    assert len(overlap_tables(found)) == 3
+
+
+def test_mixtures_of_different_snapshots_have_nothing_to_compare(untrained: World):
+    apart = {
+        f"mixtures.random{i}": {**RANDOM[f"mixtures.random{i}"], "snapshots": [FIRST_SNAPSHOTS[i]]} for i in (0, 1)
+    }
+    sides = random_sides(untrained, {**RANDOM, **apart})
+    with pytest.raises(AutomixerError, match="have no snapshot in common"):
+        overlap(sides[0], sides[1])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -172,3 +216,56 @@ def test_snapshots_can_be_the_sources(untrained: World):
     groups = untrained.table("grouped_shards", "dated", "groups.parquet")
     sizes = [untrained.table("tokenized_corpus", each, "shard-*.parquet").height for each in FIRST_SNAPSHOTS]
     assert groups["n_documents"].to_list() == sizes
+
+
+def test_a_budget_beyond_the_corpus_repeats_it_and_says_so(untrained: World):
+    make(untrained, "strata", {**STRATA, "mixtures.strata.token_budget": 1_000_000})
+    manifest = load_manifest(untrained.path("weight_manifest", "strata") / "manifest.json")
+    n_tokens = sum(group.n_tokens for group in manifest.groups)
+    assert n_tokens < 1_000_000 / 2, "the corpus is not small enough to be repeated"
+    assert (manifest.shortfall, sum(group.allocated_tokens for group in manifest.groups)) == (0, 1_000_000)
+    exposures = {group.name: group.exposure for group in manifest.groups}
+    assert exposures == {group.name: pytest.approx(500_000 / group.n_tokens, rel=1e-5) for group in manifest.groups}
+    note = repetition_note(manifest)
+    assert note.startswith("warning: the budget of 1,000,000 tokens is more than some groups hold")
+    assert all(f"{name} {exposure:.3g} times" in note for name, exposure in exposures.items())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"limits": {"max_group_epochs": 1}},
+            r"is read .* times, .*above `limits.max_group_epochs: 1`; .*lower the bud",
+        ),
+        (
+            {"max_epochs": 1, "exhaustion_policy": "stop_and_raise_others", "limits": {"max_shortfall": 0}},
+            r"the caps leave .* tokens .* unfilled, above `limits.max_shortfall: 0`.*; lower `token_budget` to",
+        ),
+    ],
+)
+def test_a_budget_beyond_the_corpus_is_refused_where_the_settings_say_so(
+    untrained: World, options: dict[str, object], message: str
+):
+    mixture = {**STRATA["mixtures.strata"], "token_budget": 1_000_000, **options}
+    with pytest.raises(AutomixerError, match=message):
+        make(untrained, "strata", {**STRATA, "mixtures.strata": mixture})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "missing"),
+    [
+        ({"scorer": "influence", "proxy": "demo"}, "needs selected_checkpoints[poor], which is not materialised: run"),
+        ({"scorer": "perplexity", "proxy": "demo"}, "needs selected_checkpoints[poor], which is not materialised: run"),
+        (
+            {"scorer": "influence_lexical", "proxy": "demo"},
+            "needs selected_checkpoints[poor], which is not materialised",
+        ),
+        ({"scorer": "ngram"}, f"needs lexical_scores[{FIRST_SNAPSHOTS[0]}], which is not materialised: run"),
+        ({"scorer": "bm25"}, f"needs lexical_scores[{FIRST_SNAPSHOTS[0]}], which is not materialised: run"),
+        ({"scorer": "column", "options": {"file": "no.parquet", "column": "x"}}, "no.parquet, which does not exist"),
+    ],
+)
+def test_a_strategy_says_which_of_its_inputs_is_missing(untrained: World, recipe: dict[str, object], missing: str):
+    with pytest.raises(AutomixerError, match=re.escape(missing)):
+        untrained.run("joint_influence", "poor", overrides={"recipes.poor": recipe})

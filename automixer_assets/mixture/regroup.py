@@ -67,7 +67,7 @@ def regroup(*, joint: Sequence[JointShard], top_share: float, out: Path) -> None
         AutomixerError: no documents, shards of different recipes or queries, or a utility that is null or not finite.
     """
     shards = sorted(joint, key=lambda shard: (shard.snapshot, shard.shard))
-    groups = _common_groups(shards)
+    groups = common_groups(shards)
     parameters = shard_parameters(shards)
     with open_database(threads=THREADS) as database:
         totals = group_candidates(database, shards, groups)
@@ -204,7 +204,7 @@ def _cut_parameters(cut: Cut, shard: JointShard) -> dict[str, Any]:
     }
 
 
-def _common_groups(shards: Sequence[JointShard]) -> list[str]:
+def common_groups(shards: Sequence[JointShard]) -> list[str]:
     """Groups of the joint tables, in column order; all shards must agree, on the queries behind them too."""
     if not shards:
         raise AutomixerError("the mixture has no joint_influence shards; materialise joint_influence for its snapshots")
