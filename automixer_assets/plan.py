@@ -67,8 +67,9 @@ def make_plan(instance: dg.DagsterInstance, automixer: Automixer, constants: Con
     stages = Stages(workload, constants)
     units = stages.units()
     current = find_current(instance, automixer, units)
-    notes = (*workload.assumed, *_notes(stages, constants), NOT_COUNTED)
-    return Plan(by_stage(units, current), by_stage(_added(workload, constants, given)), workload, constants, notes)
+    costs = by_stage(units, current)
+    notes = (*workload.assumed, *_notes(stages, constants), *_too_large(costs, constants), NOT_COUNTED)
+    return Plan(costs, by_stage(_added(workload, constants, given)), workload, constants, notes)
 
 
 def find_current(instance: dg.DagsterInstance, automixer: Automixer, units: Sequence[Unit]) -> list[Unit]:
@@ -166,4 +167,21 @@ def _notes(stages: Stages, constants: Constants) -> list[str]:
             f"the machine was busy when it was measured ({constants.free_share:.0%} of a processor was had); times "
             "are those of a machine left alone"
         )
+    return notes
+
+
+def _too_large(stages: Sequence[StageCost], constants: Constants) -> list[str]:
+    """Stages that do not fit into memory as they are set, and what to change."""
+    machine = constants.machine
+    notes = []
+    for stage in stages:
+        room = (machine.device_memory_bytes if stage.accelerator else None) or machine.memory_bytes
+        if stage.to_make and stage.cost.memory > room:
+            remedy = (
+                "training.micro_batch_size" if stage.stage.endswith(("_run", "_runs")) else "the number of directions"
+            )
+            notes.append(
+                f"{stage.stage} needs {stage.cost.memory / 2**30:.0f} GiB in one process, more than the "
+                f"{room / 2**30:.0f} GiB there are: lower {remedy}, or share it among processes"
+            )
     return notes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -30,7 +31,9 @@ def plan_tables(plan: Plan, workers: int) -> Iterator[RenderableType]:
 
 
 def _table(title: str, stages: Sequence[StageCost], workers: int) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", padding=(0, 1))
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False
+    )
     for number, name in enumerate(COLUMNS):
         table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
     for stage in stages:
@@ -76,7 +79,7 @@ def in_units(value: float, units: Sequence[tuple[float, str]]) -> str:
         return "–"
     for size, unit in units:
         if value >= size:
-            return f"{value / size:,.3g} {unit}" if value / size < 1000 else f"{value / size:,.0f} {unit}"
+            return f"{value / size:,.3g} {unit}" if value / size < 999.5 else f"{value / size:,.0f} {unit}"
     return f"{value:.2g} {units[-1][1]}" if units is SECONDS else f"{value:,.0f}"
 
 

@@ -29,7 +29,6 @@ AFFORDABLE_SECONDS = 3.0
 BATCH_TOKENS = 4096
 SPREAD = 0.9
 """Standard deviation of the logarithm of a web document's length."""
-REFERENCE_DOCUMENTS = 8
 ITEM_TOKENS, ANSWER_TOKENS, OPTIONS = 60, 6, 4
 """Of a benchmark item, where none is materialised to look at: two sentences and short answers."""
 
@@ -48,6 +47,8 @@ class Probe:
     directions: int
     document_tokens: float
     evaluation_batch: int
+    pass_tokens: int = BATCH_TOKENS
+    """Of a pass that fits or scores."""
 
     @property
     def shape(self) -> Shape:
@@ -55,13 +56,17 @@ class Probe:
 
     def shrunk(self, flops_per_second: float, memory: int) -> Probe:
         """The same within a few seconds and half of the memory."""
+        most = AFFORDABLE_SECONDS * flops_per_second
         probe = replace(self, training=_one_micro_batch(self.training))
         while probe._seconds(flops_per_second) > AFFORDABLE_SECONDS or 16 * probe.shape.parameters > memory / 2:
             smaller = probe._smaller()
             if smaller is None:
                 break
             probe = smaller
-        return probe
+        tokens = probe.pass_tokens
+        while tokens > 256 and flops.gradients_to_inputs(probe.shape, Texts.of([tokens])) > most:
+            tokens //= 2
+        return replace(probe, pass_tokens=tokens)
 
     def _seconds(self, flops_per_second: float) -> float:
         rows, length = self.training.batch_size, self.training.sequence_length
@@ -187,7 +192,7 @@ def _fitting(probe: Probe, model: PreTrainedModel, clock: Clock) -> tuple[float,
     """Operations and seconds of DataInf's two passes, over a few reference documents and an item per direction."""
     from automixer_assets.influence import fit_query
 
-    items, documents = _items(probe), _documents(probe, REFERENCE_DOCUMENTS * int(probe.document_tokens))
+    items, documents = _items(probe), _documents(probe)
     seconds = clock.median(lambda: fit_query(model, items, documents, batch_tokens=BATCH_TOKENS))
     of_items = Texts.of([ITEM_TOKENS - 1] * probe.directions)
     lengths = Texts.of([len(document) - 1 for document in documents])
@@ -200,7 +205,7 @@ def _scoring(probe: Probe, model: PreTrainedModel, clock: Clock) -> tuple[float,
     from automixer_assets.influence import fit_query, score_documents
 
     query = fit_query(model, _items(probe), [], curvature="identity", batch_tokens=BATCH_TOKENS)
-    documents = _documents(probe, BATCH_TOKENS)
+    documents = _documents(probe)
     seconds = clock.median(lambda: score_documents(model, documents, query, batch_tokens=BATCH_TOKENS))
     lengths = Texts.of([len(document) - 1 for document in documents])
     return flops.scoring(probe.shape, lengths, probe.directions), seconds
@@ -214,12 +219,12 @@ def _items(probe: Probe) -> dict[str, list[tuple[np.ndarray, list[bool]]]]:
     }
 
 
-def _documents(probe: Probe, n_tokens: int) -> list[np.ndarray]:
-    """Documents of about n_tokens together, lengths spread as on the web, at most the context."""
+def _documents(probe: Probe) -> list[np.ndarray]:
+    """Documents of about `pass_tokens` together, lengths spread as on the web, at most the context."""
     generator = np.random.default_rng(2)
     documents: list[np.ndarray] = []
     longest = probe.training.sequence_length
-    while sum(map(len, documents)) < n_tokens:
+    while sum(map(len, documents)) < probe.pass_tokens:
         median = math.log(probe.document_tokens) - SPREAD**2 / 2
         length = int(np.clip(generator.lognormal(median, SPREAD), 8, longest))
         documents.append((generator.zipf(1.3, length) - 1) % probe.vocabulary)

@@ -150,10 +150,10 @@ class Stages:
             labels = {"mixture": name, "recipe": mixture.recipe}
             yield Unit("target_runs", name, self._target(targets), labels, accelerator=True)
 
-    def _pass(self, kind: PassKind, shape: Shape, operations: float, **fields: Any) -> Cost:
-        """A pass over texts, with the checkpoint opened once."""
+    def _pass(self, kind: PassKind, shape: Shape, operations: float, opened: int = 1, **fields: Any) -> Cost:
+        """A pass over texts, with so many checkpoints opened."""
         speed = self.constants.pass_speed(kind, shape).flops_per_second
-        return Cost(flops=operations, seconds=operations / speed + self.constants.load_seconds, **fields)
+        return Cost(flops=operations, seconds=operations / speed + self.constants.load_seconds * opened, **fields)
 
     def _training(self, shape: Shape, run: Proxy | Targets) -> Cost:
         """One run: packed sequences, a checkpoint at every kept step, its resume state on the way."""
@@ -185,6 +185,7 @@ class Stages:
             "evaluation",
             shape,
             flops.evaluation(shape, texts),
+            opened=checkpoints,
             tokens=texts.inputs,
             bytes_read=checkpoints * weights,
             bytes_written=0,

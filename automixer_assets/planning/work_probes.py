@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +23,12 @@ from automixer_assets.corpus.shards import TokenizedSnapshot, open_tokenized, sh
 from automixer_assets.corpus.tokenize import tokenize_snapshot
 from automixer_assets.export import export_mixture
 from automixer_assets.mixture.build import build_manifest
+from automixer_assets.mixture.candidates import Exclusions, restore_rows, without_excluded
 from automixer_assets.mixture.groups import GroupOrigin
 from automixer_assets.mixture.joint import write_joint_shard
+from automixer_assets.mixture.ledger import write_ledger
 from automixer_assets.mixture.manifest import CreatedBy, Manifest
+from automixer_assets.mixture.percentiles import write_percentile_ranges
 from automixer_assets.mixture.regroup import JointShard, regroup
 from automixer_assets.planning.clock import Clock
 from automixer_assets.planning.constants import WorkKind, WorkSpeed
@@ -148,7 +151,7 @@ class WorkProbe:
             works: dict[WorkKind, Callable[[], object]] = {
                 "joint": mixed.join,
                 "grouping": mixed.group,
-                "weighing": mixed.manifest,
+                "weighing": mixed.weigh,
             }
             for kind, work in works.items():
                 timed[kind].append(Timed(case.size * len(GROUPS), case.shards, self._clock.once(work)))
@@ -175,18 +178,26 @@ class _Mixed:
         names = [shard_name(number) for number in range(self.case.shards)]
         return [JointShard("calibration", name, folder / f"{name}.parquet") for name in names]
 
+    @property
+    def _documents(self) -> dict[tuple[str, str], Path]:
+        folder = self.case.made("documents")
+        return {(each.snapshot, each.shard): folder / f"{each.shard}.parquet" for each in self._joint()}
+
     def _scores(self, shard: str) -> dict[str, Path]:
         return {group: self.case.made(group) / f"{shard}.parquet" for group in GROUPS}
 
     def write_scores(self) -> None:
         own = self.snapshot.shards[0].documents
         for number, joint in enumerate(self._joint()):
+            path = self._documents[joint.snapshot, joint.shard]
             rows = min(self.case.per_shard, self.case.size - number * self.case.per_shard)
             generator = np.random.default_rng(number)
             ids, lengths = own["doc_id"].to_list(), own["n_tokens"].to_numpy()
             if rows != own.height:
                 ids = [f"<urn:uuid:{number:016x}{row:016x}>" for row in range(rows)]
                 lengths = generator.integers(50, 2000, rows)
+            table = {"doc_id": ids, "n_tokens": lengths, "content_hash": ids, "score": generator.normal(size=rows)}
+            pl.DataFrame(table).write_parquet(path)
             for path in self._scores(joint.shard).values():
                 columns = {name: generator.normal(size=rows).astype("f4") for name in COLUMNS}
                 pq.write_table(pa.table({"doc_id": ids, "n_tokens": lengths, **columns}), path, compression="zstd")
@@ -199,7 +210,18 @@ class _Mixed:
             write_joint_shard(scores=scores, columns=columns, alphas=alphas, constants=None, out=shard.path)
 
     def group(self) -> None:
-        regroup(joint=self._joint(), top_share=0.5, out=self.grouped)
+        shards, nothing = self._joint(), Exclusions({}, {})
+        candidates, _ = without_excluded(shards, nothing, self.case.made("scratch"))
+        regroup(joint=candidates, top_share=0.5, out=self.grouped)
+        restore_rows(self.grouped, nothing)
+        ranges = self.grouped / "percentile_ranges.parquet"
+        write_percentile_ranges(joint=shards, documents=self._documents, out=ranges)
+
+    def weigh(self) -> None:
+        """The manifest with its intervals, and the ledger of how often each document is read."""
+        names = tuple(shard.shard for shard in self._joint())
+        tokenized = replace(self.snapshot, folder=self.case.made("documents"), shard_names=names)
+        write_ledger(self.manifest(), self.grouped, {"calibration": tokenized}, self.case.made("ledger"))
 
     def manifest(self) -> Manifest:
         chosen = {"recipe": "calibration", "token_budget": 10**6, "nonpositive_density": "softmax"}
