@@ -54,6 +54,18 @@ def test_a_report_holds_the_pages_behind_a_mixture_and_after_it(finished: World,
     assert f"{manifest['mixture']}@{manifest['digest']}" in text
 
 
+def test_a_reader_sees_tables_and_titles_and_no_markup_of_another_kind(finished: World, tmp_path: Path):
+    document = written(finished, "demo", tmp_path)
+    parser = Text()
+    parser.feed(document)
+    assert "Why these documents (Figure 5)" in parser.words
+    assert "Proxy on the benchmarks: demo" in parser.words
+    pins = document.split("<h3>made from</h3>")[1].split("</table>")[0]
+    assert pins.count("<tr>") > 3
+    assert "](" not in pins
+    assert not [word for word in parser.words if "|---|" in word]
+
+
 def test_a_report_needs_no_network_and_runs_no_script(finished: World, tmp_path: Path):
     document = written(finished, "demo", tmp_path)
     assert "<script" not in document

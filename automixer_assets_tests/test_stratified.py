@@ -25,9 +25,9 @@ from automixer_assets.pages.mixture import repetition_note
 from automixer_assets.progress import progress
 from automixer_assets_tests.world import FIRST_SNAPSHOTS, World, create_world
 
-SOURCES = {"front": ["*/segments/0/*"], "back": ["*/segments/1/*"]}
+SOURCES = {"front": ["https://site-0*"], "back": ["https://site-1*"]}
 STRATA = {
-    "recipes.strata": {"scorer": "stratified", "options": {"column": "file_path", "sources": SOURCES}},
+    "recipes.strata": {"scorer": "stratified", "options": {"column": "url", "sources": SOURCES}},
     "mixtures.strata": {"recipe": "strata", "token_budget": 100_000, "top_share": 1},
 }
 
@@ -47,9 +47,11 @@ def make(world: World, name: str, overrides: dict[str, Any]) -> None:
         world.run(asset, name, overrides=overrides)
 
 
-def documents(world: World) -> pl.DataFrame:
-    tables = [world.table("tokenized_corpus", snapshot, "shard-*.parquet") for snapshot in FIRST_SNAPSHOTS]
-    return pl.concat(tables).with_columns(part=pl.col("file_path").str.extract("segments/(.)/"))
+def documents(world: World, shard: str | None = None) -> pl.DataFrame:
+    """Of both snapshots, or of one shard of the first."""
+    places = [(FIRST_SNAPSHOTS[0], shard)] if shard else [(snapshot, "shard-*") for snapshot in FIRST_SNAPSHOTS]
+    tables = [world.table("tokenized_corpus", snapshot, f"{name}.parquet") for snapshot, name in places]
+    return pl.concat(tables).with_columns(part=pl.col("url").str.extract("site-(.)"))
 
 
 def members(world: World, group: str) -> set[str]:
@@ -120,9 +122,14 @@ def test_a_document_that_a_forger_moves_to_a_group_that_does_not_rank_it_is_noti
     selections = list_selections(untrained.path("grouped_shards", "strata"))
     path = next(each.path for each in selections if (each.group, each.snapshot) == ("front", FIRST_SNAPSHOTS[0]))
     content, table = path.read_bytes(), pl.read_parquet(path)
-    foreign = documents(untrained).filter(pl.col("part") == "1").row(0, named=True)
-    row = documents(untrained)["doc_id"].to_list().index(foreign["doc_id"])
-    added = {**table.row(0, named=True), "row": row, "doc_id": foreign["doc_id"], "n_tokens": foreign["n_tokens"]}
+    shard = documents(untrained, path.stem).with_row_index("place")
+    foreign = shard.filter(pl.col("part") == "1").row(0, named=True)
+    added = {
+        **table.row(0, named=True),
+        "row": foreign["place"],
+        "doc_id": foreign["doc_id"],
+        "n_tokens": foreign["n_tokens"],
+    }
     try:
         pl.concat([table, pl.DataFrame([added], schema=table.schema)]).sort("row").write_parquet(path)
         wheres = [each.where for each in verified(untrained, "strata").differences]
@@ -176,7 +183,7 @@ def test_mixtures_of_different_snapshots_have_nothing_to_compare(untrained: Worl
     ("options", "message"),
     [
         (
-            {"column": "file_path", "sources": {"front": ["*/segments/0/*"]}},
+            {"column": "url", "sources": {"front": SOURCES["front"]}},
             "is of none of the sources front; add it to",
         ),
         ({"column": "origin", "sources": {"all": ["*"]}}, "has no column 'origin' to tell sources by; it has doc_id"),
@@ -193,7 +200,7 @@ def test_a_source_that_nobody_named_is_said(untrained: World, options: dict[str,
 
 
 def test_a_source_without_documents_is_named(untrained: World):
-    options = {"column": "file_path", "sources": {**SOURCES, "elsewhere": ["nowhere"]}}
+    options = {"column": "url", "sources": {**SOURCES, "elsewhere": ["nowhere"]}}
     overrides = {
         "recipes.thin": {"scorer": "stratified", "options": options},
         "mixtures.thin": {"recipe": "thin", "token_budget": 1000},

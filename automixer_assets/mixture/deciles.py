@@ -115,7 +115,7 @@ def ranked_documents(database: Database, shards: Sequence[JointShard]) -> dict[s
 
 
 def decile_edges(database: Database, files: Sequence[str], column: str, total: int) -> list[dict[str, Any]]:
-    """`[{column_name, decile, lower, upper}]`, 1 the least useful; equal utilities are all in one decile."""
+    """`[{column_name, decile, lower, upper}]`; 1 is the least useful, equal utilities are all in one decile."""
     shares = [Fraction(number, DECILES) for number in range(1, DECILES + 1)]
     ranks = [total - math.ceil(share * total) + 1 for share in shares]
     found = utilities_at_ranks(database, files, column, ranks, total)
@@ -150,7 +150,9 @@ def _in_order(table: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
 
 def _statistics(counted: pl.DataFrame, edges: pl.DataFrame) -> pl.DataFrame:
     """A row per ranking and decile, deciles without documents too."""
-    sums = counted.group_by("ranking", "decile").agg(pl.col("^n_.*$").sum(), pl.col(*QUALITY).sum())
+    sums = counted.group_by("ranking", "decile", maintain_order=True).agg(
+        pl.col("^n_.*$").sum(), pl.col(*QUALITY).sum()
+    )
     every = _in_order(edges, list(edges["column_name"].unique(maintain_order=True))).cast({"decile": pl.Int64})
     joined = every.join(sums.cast({"decile": pl.Int64}), on=["ranking", "decile"], how="left", maintain_order="left")
     finite = pl.when(pl.col("lower").is_finite()).then(pl.col("lower")).alias("lower")

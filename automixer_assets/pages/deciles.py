@@ -53,7 +53,19 @@ def decile_tables(folder: Path) -> Iterator[tuple[str, pl.DataFrame]]:
         yield f"share of each {kind} in the most useful decile, by group", _top_grid(shares, kind)
     retrieval = pl.read_parquet(folder / "retrieval.parquet")
     if not retrieval.is_empty():
-        yield "are planted documents found, at the top share?", retrieval.drop("n_planted_top")
+        yield (
+            "are planted documents found, at the top share?",
+            retrieval.select(
+                "ranking",
+                pl.col("n_planted").alias("planted"),
+                pl.col("n_documents").alias("of"),
+                "auc",
+                pl.col("n_top").alias("top share"),
+                "precision",
+                pl.col("precision_by_chance").alias("by chance"),
+                "recall",
+            ),
+        )
 
 
 def _present(deciles: pl.DataFrame) -> dict[str, str]:
@@ -81,7 +93,7 @@ def _grid(table: pl.DataFrame, rows: str, values: str) -> pl.DataFrame:
 
 def _share_grid(shares: pl.DataFrame) -> pl.DataFrame:
     percent = shares.with_columns(pl.format("{} %", (100 * pl.col("share_of_decile")).round(1)).alias("share"))
-    return _grid(percent, "value", "share")
+    return _grid(percent, "value", "share").with_columns(pl.exclude("value").fill_null("0.0 %"))
 
 
 def _top_grid(shares: pl.DataFrame, kind: str) -> pl.DataFrame:

@@ -44,7 +44,7 @@ SELECT
     column_name,
     CAST(sum(n_tied) AS BIGINT) AS n_documents,
     CAST(sum(n_planted) AS BIGINT) AS n_planted,
-    any_value(n_top) AS n_top,
+    CAST(any_value(n_top) AS BIGINT) AS n_top,
     sum(n_planted * (n_others_below + (n_tied - n_planted) / 2))
     / nullif(CAST(sum(n_planted) AS DOUBLE) * sum(n_tied - n_planted), 0) AS auc,
     sum(n_planted * greatest(0, least(n_tied, n_top - n_above)) / n_tied) AS n_planted_top
