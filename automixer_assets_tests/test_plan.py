@@ -176,3 +176,41 @@ def test_a_snapshot_of_unknown_size_is_named(fresh: Place, constants: Path) -> N
     assert result.code == 2
     assert SNAPSHOT in result.sentence
     assert "--tokens" in result.sentence
+
+
+def test_what_was_made_is_compared_with_what_was_recorded(finished: Place, constants: Path) -> None:
+    from automixer_assets.plan_record import compare_with_record
+    from automixer_assets.plan_sizes import Given
+    from automixer_assets.planning.constants import load_constants
+    from automixer_assets.resources import Automixer
+
+    with finished.instance() as instance:
+        rows = compare_with_record(instance, Automixer(), load_constants(constants), Given())
+    found = {row.stage: row for row in rows}
+    assert set(found) == {
+        "snapshot_inventory",
+        "tokenizer",
+        "tokenized_corpus",
+        "joint_influence",
+        "grouped_shards",
+        "weight_manifest",
+    }
+    assert all(row.artifacts == 1 and row.recorded > 0 for row in rows)
+    text = next(size["text_bytes"] for size in planned(finished, constants)["snapshots"])
+    assert found["tokenized_corpus"].predicted == pytest.approx(text / 1e6)
+
+
+def test_what_was_never_scored_is_priced_by_calibration(tmp_path: Path) -> None:
+    from automixer_assets.partitions import checkpoints_of, register
+
+    place = create_finished_place(tmp_path / "place")
+    place.change_settings(lambda settings: settings["recipes"].update(scored=SCORED))
+    with place.instance() as instance:
+        register(instance, checkpoints_of("demo"), ["demo-step-000120"])
+    unknown = json.loads(place.run("snapshot", "stale", "--json").stdout)[0]
+    assert (unknown["seconds"], unknown["calibrated"]) == (None, False)
+    save_constants(round_constants(), place.state / "constants.json")
+    priced = json.loads(place.run("snapshot", "stale", "--json").stdout)[0]
+    scoring = stages(planned(place, place.state / "constants.json"))["demo/checkpoint_influence"]
+    assert (priced["seconds"], priced["calibrated"]) == (pytest.approx(scoring["cost"]["seconds"]), True)
+    assert "by calibration" in place.run("snapshot", "stale").stdout

@@ -31,9 +31,7 @@ def plan_tables(plan: Plan, workers: int) -> Iterator[RenderableType]:
 
 
 def _table(title: str, stages: Sequence[StageCost], workers: int) -> Table:
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False
-    )
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=0)
     for number, name in enumerate(COLUMNS):
         table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
     for stage in stages:

@@ -2,7 +2,8 @@
 
 Peaks are those of the data sheets, dense, without sparsity: NVIDIA A100 (2021), H100 SXM (2023), H200 (2024). A pass
 runs at the peak of the type that this project runs it in: training in the settings' `precision`, everything else in
-float32, which these accelerators multiply outside their tensor cores as long as TF32 is off, and it is.
+float32, which these accelerators multiply outside their tensor cores as long as TF32 is off, and it is. The kernel can
+run the body in bfloat16 (`influence.Backend`), the output layer never.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from automixer_assets.errors import ConfigurationError
-from automixer_assets.planning.constants import Constants, Machine, PassKind, PassSpeed, flops_per_token
+from automixer_assets.planning.constants import Constants, PassKind, PassSpeed, flops_per_token
 from automixer_assets.planning.flops import Shape
 
 
@@ -39,7 +40,7 @@ def on_accelerator(
 
     Args:
         shapes: shape and training precision of every model that is planned.
-        scoring: the type that scoring, fitting and evaluating are assumed to run in.
+        scoring: the type that the body is assumed to run in where documents are scored and queries fitted.
 
     Raises:
         ConfigurationError: an accelerator that is not listed, or a utilisation outside (0, 1].
@@ -50,14 +51,22 @@ def on_accelerator(
     if not 0 < utilisation <= 1:
         raise ConfigurationError(f"--utilisation must lie above 0 and at most at 1, not {utilisation}")
     passes = [
-        _speed(kind, shape, getattr(chosen, precision if kind == "training" else scoring) * utilisation, name)
+        _speed(kind, shape, utilisation * _peak(chosen, kind, shape, precision, scoring), name)
         for shape, precision in shapes.values()
         for kind in get_args(PassKind)
     ]
-    machine = Machine(
-        **{**constants.machine.model_dump(), "device": chosen.name, "device_memory_bytes": chosen.memory_bytes}
-    )
+    machine = constants.machine.model_copy(update={"device": chosen.name, "device_memory_bytes": chosen.memory_bytes})
     return constants.model_copy(update={"passes": passes, "machine": machine})
+
+
+def _peak(chosen: Accelerator, kind: PassKind, shape: Shape, precision: str, scoring: str) -> float:
+    """Operations per second at most; of influence the body's in one type and the output layer's in float32."""
+    if kind == "training":
+        return getattr(chosen, precision)
+    if kind == "evaluation":
+        return chosen.float32
+    body, head = 4 * shape.body_weights, 6 * shape.head_weights  # forward, backward; logits, pull-back, gradients
+    return (body + head) / (body / getattr(chosen, scoring) + head / chosen.float32)
 
 
 def _speed(kind: PassKind, shape: Shape, flops_per_second: float, name: str) -> PassSpeed:

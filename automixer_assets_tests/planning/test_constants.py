@@ -81,6 +81,15 @@ def test_an_accelerator_runs_at_a_share_of_its_peak():
     assert "assumed" in assumed.passes[0].source
 
 
+def test_the_output_layer_stays_in_float32():
+    shapes = {"proxy": (SMALL, "bfloat16")}
+    assumed = on_accelerator(round_constants(), "h100", 1.0, shapes, scoring="bfloat16")
+    body, head = 4 * SMALL.body_weights, 6 * SMALL.head_weights
+    seconds = body / 989.4e12 + head / 67e12
+    assert assumed.pass_speed("scoring", SMALL).flops_per_second == pytest.approx((body + head) / seconds)
+    assert assumed.pass_speed("evaluation", SMALL).flops_per_second == pytest.approx(67e12)
+
+
 @pytest.mark.parametrize(("name", "utilisation", "message"), [("h10", 0.4, "h100"), ("h100", 1.2, "1.2")])
 def test_an_unknown_accelerator_is_refused(name: str, utilisation: float, message: str):
     with pytest.raises(ConfigurationError, match=message):
