@@ -74,8 +74,12 @@ class ObjectStore:
 
     def fetch(self, key: str, target: Path) -> bool:
         """Copy the object to the file `target`; False where there is none."""
-        fetch = self.filesystem.get_file
-        return self._absent_is_none(key, lambda: (fetch(self.path(key), str(target)), True)[1]) or False
+
+        def fetch() -> bool:
+            self.filesystem.get_file(self.path(key), str(target))
+            return True
+
+        return self._absent_is_none(key, fetch) or False
 
     def size(self, key: str) -> int | None:
         """The object's bytes in number; None where there is none."""

@@ -161,10 +161,10 @@ class RemoteLake(Lake):
     def _keep_copy(self, published: Artifact, working: Path, marker: dict[str, Any]) -> None:
         """What was written is the first copy, if it is what was published and fits."""
         with in_turn(self._fetching):
-            shutil.rmtree(published.folder, ignore_errors=True)
-            if published.files != marker["files"]:
+            if published.files != marker["files"] or self._has_copy(published):
                 shutil.rmtree(working)
                 return
+            shutil.rmtree(published.folder, ignore_errors=True)
             working.rename(published.folder)
             self.cache.hold(published.uri)
             self.cache.shrink()

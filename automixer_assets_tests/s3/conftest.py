@@ -36,15 +36,19 @@ def s3_server() -> Iterator[S3Server]:
             yield server
 
 
-@pytest.fixture
-def url(s3_server: S3Server) -> Iterator[str]:
+def new_bucket(server: S3Server) -> str:
     """s3://BUCKET/lake in a new bucket; the record of requests begins here."""
     import boto3
 
     bucket = f"bucket-{uuid.uuid4().hex[:12]}"
-    boto3.client("s3", endpoint_url=s3_server.endpoint).create_bucket(Bucket=bucket)
-    s3_server.requests.clear()
-    yield f"s3://{bucket}/lake"
+    boto3.client("s3", endpoint_url=server.endpoint).create_bucket(Bucket=bucket)
+    server.requests.clear()
+    return f"s3://{bucket}/lake"
+
+
+@pytest.fixture
+def url(s3_server: S3Server) -> Iterator[str]:
+    yield new_bucket(s3_server)
     s3_server.faults.clear()
 
 

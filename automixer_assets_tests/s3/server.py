@@ -88,11 +88,11 @@ def first(count: int, fault: Fault) -> Fault:
 @contextmanager
 def serving() -> Iterator[S3Server]:
     """A server on a free port, in threads of this process."""
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Handler(WSGIRequestHandler):
-        def log(self, *arguments: Any) -> None: ...
+        def log(self, type: str, message: str, *args: Any) -> None: ...
 
     server = S3Server(DomainDispatcherApplication(create_backend_app))
     listening = make_server("127.0.0.1", 0, server, threaded=True, request_handler=Handler)

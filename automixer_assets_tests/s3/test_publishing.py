@@ -79,9 +79,12 @@ def test_the_later_of_two_writers_takes_what_the_first_published(remote: RemoteL
     """Both wrote, since neither saw the other; their bytes differ, as do those that say when they ran."""
     other = open_remote(remote.store.url, tmp_path / "other")
 
+    def write_early(folder: Path) -> None:
+        (folder / "when").write_text("early")
+
     def write_slowly(folder: Path) -> None:
         (folder / "when").write_text("late")
-        other.publish("kind", "d1", lambda folder: (folder / "when").write_text("early") and None)
+        other.publish("kind", "d1", write_early)
 
     published = remote.publish("kind", "d1", write_slowly)
     assert (published.path / "when").read_text() == "early"
