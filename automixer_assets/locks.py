@@ -79,6 +79,15 @@ def alone(lock: Path) -> Iterator[bool]:
         yield _locked(file, fcntl.LOCK_EX)
 
 
+@contextlib.contextmanager
+def in_turn(lock: Path) -> Iterator[None]:
+    """Hold `lock` alone, waiting for whoever has it; the file stays."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _locked(file: IO[str], kind: int) -> bool:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)

@@ -61,9 +61,11 @@ class PinnedInputs:
                 f"{self.manifest.reference} pins no {name} that the event log knows: "
                 "use the state (AUTOMIXER_STATE) that the mixture was made in"
             )
-        folder = self.lake.root / pin.uri
+        folder = self.lake.local(pin.uri)
         if not folder.is_dir():
-            raise AutomixerError(f"{folder} ({name}) is missing: restore it from a copy of the lake")
+            raise AutomixerError(
+                f"{self.lake.location(pin.uri)} ({name}) is missing: restore it from a copy of the lake"
+            )
         return folder
 
     @property
@@ -71,7 +73,7 @@ class PinnedInputs:
         """The exposure ledger beside the published manifest."""
         if self.published is None or self.published.uri is None:
             return None
-        return self.lake.root / self.published.uri / "exposure.parquet"
+        return self.lake.local(f"{self.published.uri}/exposure.parquet")
 
     @cached_property
     def settings(self) -> tuple[Mixture, Recipe]:

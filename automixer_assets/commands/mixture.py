@@ -109,7 +109,7 @@ def mixture_export(
     with progress(label, n_documents(manifest), "documents", lambda line: errors.print(line)) as bar:
         report = export_mixture(
             manifest,
-            lake.root,
+            lake.root_with(manifest.selection_uris),
             pinned_snapshots(lake, manifest),
             format_,
             out_folder,
