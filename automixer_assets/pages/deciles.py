@@ -43,7 +43,9 @@ def show_deciles(folder: Path) -> Metadata:
 
 
 def decile_tables(folder: Path) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Titles and short tables; deciles from the least useful documents to the most useful."""
+    """Titles and short tables, deciles from the least useful documents to the most; none where a version has none."""
+    if not (folder / "deciles.parquet").exists():
+        return
     deciles = pl.read_parquet(folder / "deciles.parquet")
     shares = pl.read_parquet(folder / "decile_shares.parquet")
     for column, name in _present(deciles).items():
