@@ -64,6 +64,8 @@ TITLES = {
 """What a kind of page is called; tables and figures are the paper's."""
 HIDDEN = {"uri", "folder", "sha256", "pins", "settings", "settings digest", "failed_checks", "seconds", "SQL", "code"}
 IMAGE = re.compile(r"^!\[[^\]]*\]\((data:image/png;base64,[A-Za-z0-9+/=]+)\)$")
+LONG_CELL = 60
+"""Characters beyond which a cell runs over several lines."""
 CELL_BORDER = re.compile(r"(?<!\\)\|")
 LINK = re.compile(r"\[((?:[^\[\]]|\[[^\]]*\])*)\]\([^)]*\)")
 STYLE = """
@@ -73,6 +75,7 @@ h2 small { color: #6b7a8a; font-weight: normal; font-size: .8rem; margin-left: .
 h3 { font-size: 1rem; margin-bottom: .3rem } .question { color: #4a5a6b; white-space: pre-line }
 table { border-collapse: collapse; font-size: .85rem; display: block; overflow-x: auto }
 td, th { padding: .2rem .6rem; border-bottom: 1px solid #e4e8ee; text-align: left; white-space: nowrap }
+td.long { white-space: normal; min-width: 26rem }
 pre { background: #f4f6f9; padding: .6rem; overflow-x: auto; font-size: .8rem } img { max-width: 100% }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .9rem } dd { margin: 0 }
 nav a { margin-right: 1rem; display: inline-block }
@@ -228,8 +231,13 @@ def _large(value: dg.MetadataValue) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = ["".join(f"<th>{html.escape(name)}</th>" for name in head)]
-    lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
+    lines += ["".join(_cell(cell) for cell in row) for row in rows]
     return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def _cell(text: str) -> str:
+    long = ' class="long"' if len(text) > LONG_CELL else ""
+    return f"<td{long}>{html.escape(text)}</td>"
 
 
 def _cells(line: str) -> list[str]:

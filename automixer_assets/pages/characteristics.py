@@ -46,8 +46,9 @@ def characteristics_tables(folder: Path) -> Iterator[tuple[str, pl.DataFrame]]:
 
 
 def characteristics_json(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The whole tables."""
-    return {name: pl.read_parquet(folder / f"{name}.parquet").to_dicts() for name in TABLES}
+    """The whole tables; those of deciles only where the version has them."""
+    files = {name: folder / f"{name}.parquet" for name in TABLES}
+    return {name: pl.read_parquet(path).to_dicts() for name, path in files.items() if path.exists()}
 
 
 def _values_by_group(folder: Path, kind: str) -> pl.DataFrame:

@@ -43,13 +43,18 @@ def show_deciles(folder: Path) -> Metadata:
 
 
 def decile_tables(folder: Path) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Titles and short tables; deciles from the least useful documents to the most useful."""
+    """Titles and short tables, deciles from the least useful documents to the most; none where a version has none."""
+    if not (folder / "deciles.parquet").exists():
+        return
     deciles = pl.read_parquet(folder / "deciles.parquet")
     shares = pl.read_parquet(folder / "decile_shares.parquet")
     for column, name in _present(deciles).items():
-        yield f"mean {name} by decile of utility (Figure 5)", _grid(deciles, "ranking", column)
+        yield f"mean {name} by decile of utility, 10 the most useful (Figure 5)", _grid(deciles, "ranking", column)
     for kind in shares["kind"].unique(maintain_order=True):
-        yield f"share of each {kind} in the deciles of joint utility", _share_grid(_of_joint(shares, kind))
+        yield (
+            f"share of each {kind} in the deciles of joint utility, 10 the most useful",
+            _share_grid(_of_joint(shares, kind)),
+        )
         yield f"share of each {kind} in the most useful decile, by group", _top_grid(shares, kind)
     retrieval = pl.read_parquet(folder / "retrieval.parquet")
     if not retrieval.is_empty():

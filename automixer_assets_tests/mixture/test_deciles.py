@@ -24,8 +24,10 @@ from automixer_assets.mixture.deciles import (
     write_deciles,
 )
 from automixer_assets.mixture.regroup import JointShard
+from automixer_assets.pages.deciles import decile_tables
 from automixer_assets_tests.mixture.builders import Document, folder, joint_tables, write_joint
 
+LATE_HALF: dict[str, str | None] = {f"d{row}": "late" if row >= 10 else "early" for row in range(20)}
 quick = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -136,6 +138,23 @@ def test_without_labels_there_is_nothing_about_them(tmp_path):
     found = tables(tmp_path, joint, paths, NO_LABELS, 0.5)
     assert set(found["decile_shares"]["kind"]) == {"source"}
     assert found["retrieval"].is_empty()
+
+
+def test_pages_show_what_the_tables_hold_and_nothing_of_a_version_before_there_were_any(tmp_path):
+    assert list(decile_tables(tmp_path)) == []
+    documents = [Document("A", "shard-00000", row, f"d{row}", row, {"g": -float(row)}, float(row)) for row in range(20)]
+    joint, paths = write_joint(tmp_path, documents, ["g"]), write_documents(tmp_path, documents, LATE_HALF)
+    labels = pl.DataFrame([(f"d{row}", "good") for row in range(15, 20)], LABELS_SCHEMA, orient="row")
+    tables(tmp_path, joint, paths, Labels(labels, ("good",)), 0.25)
+    shown = dict(decile_tables(tmp_path))
+    lengths = shown["mean tokens by decile of utility, 10 the most useful (Figure 5)"]
+    assert lengths.row(0) == (JOINT, *(2 * decile + 0.5 for decile in range(10)))
+    assert lengths.row(1) == ("g", *(2 * decile + 0.5 for decile in reversed(range(10))))
+    sources = shown["share of each source in the deciles of joint utility, 10 the most useful"]
+    assert sources.row(0) == ("early", *["100.0 %"] * 5, *["0.0 %"] * 5)
+    found = {row["ranking"]: row for row in shown["are planted documents found, at the top share?"].to_dicts()}
+    assert [(found[name]["auc"], found[name]["precision"]) for name in (JOINT, "g")] == [(1.0, 1.0), (0.0, 0.0)]
+    assert not any("rounded score" in title for title in shown), "no document has one"
 
 
 def test_shards_of_other_documents_are_refused(tmp_path):
