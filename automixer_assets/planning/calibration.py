@@ -41,8 +41,8 @@ def calibrate(
     clock = Clock(accelerator=device.type == "cuda")
     report("matrix products")
     affordable = EXPECTED_SHARE * matrix_product_speed(clock, device)
-    memory = _device_memory(device) or psutil.virtual_memory().total
-    shrunk = [probe.shrunk(affordable, memory) for probe in probes]
+    room = _device_memory(device) or psutil.virtual_memory().total
+    shrunk = [probe.shrunk(affordable, room) for probe in probes]
     passes: list[PassSpeed] = []
     for probe in {each.shape: each for each in shrunk}.values():
         passes += pass_speeds(probe, clock, device, report)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from automixer_assets.planning import flops
+from automixer_assets.planning import flops, memory
 from automixer_assets.planning.clock import Clock
 from automixer_assets.planning.constants import PassKind, PassSpeed, flops_per_token
 from automixer_assets.planning.flops import Shape, Texts
@@ -54,11 +54,11 @@ class Probe:
     def shape(self) -> Shape:
         return Shape.of(self.architecture, self.vocabulary)
 
-    def shrunk(self, flops_per_second: float, memory: int) -> Probe:
+    def shrunk(self, flops_per_second: float, room: int) -> Probe:
         """The same within a few seconds and half of the memory."""
         most = AFFORDABLE_SECONDS * flops_per_second
         probe = replace(self, training=_one_micro_batch(self.training))
-        while probe._seconds(flops_per_second) > AFFORDABLE_SECONDS or 16 * probe.shape.parameters > memory / 2:
+        while probe._seconds(flops_per_second) > AFFORDABLE_SECONDS or probe._bytes() > room / 2:
             smaller = probe._smaller()
             if smaller is None:
                 break
@@ -71,6 +71,12 @@ class Probe:
     def _seconds(self, flops_per_second: float) -> float:
         rows, length = self.training.batch_size, self.training.sequence_length
         return flops.training(self.shape, Texts.of([length] * rows)) / flops_per_second
+
+    def _bytes(self) -> float:
+        training = self.training
+        tokens = training.batch_size * training.sequence_length
+        recomputed = training.activation_checkpointing
+        return memory.training(self.shape, tokens, training.precision, recomputed=recomputed)
 
     def _smaller(self) -> Probe | None:
         training, architecture = self.training, self.architecture
@@ -91,10 +97,11 @@ def _one_micro_batch(training: Training) -> Training:
     return training.model_copy(update={"batch_size": rows, "micro_batch_size": None, "compile": False})
 
 
-def matrix_product_speed(clock: Clock, device: Any, side: int = 512) -> float:
-    """Operations per second of one float32 product: what to expect at most."""
+def matrix_product_speed(clock: Clock, device: Any) -> float:
+    """Operations per second of one float32 product, large enough to keep the device busy: what to expect at most."""
     import torch
 
+    side = 4096 if clock.accelerator else 512
     left = torch.randn(side, side, device=device)
     return 2 * side**3 / clock.median(lambda: left @ left)
 

@@ -50,10 +50,10 @@ def test_every_kind_is_measured_and_nothing_is_left_behind(tmp_path: Path):
 
 def test_a_shape_that_takes_too_long_gets_fewer_sequences_then_fewer_layers():
     probe = _probe(Architecture.model_validate("350M"), sequence_length=2048, batch_size=32)
-    shrunk = probe.shrunk(5e12, memory=2**40)
+    shrunk = probe.shrunk(5e12, room=2**40)
     assert shrunk.training.batch_size < 32
     assert shrunk.architecture.num_hidden_layers == 32
-    smaller = probe.shrunk(1e10, memory=2**40)
+    smaller = probe.shrunk(1e10, room=2**40)
     assert smaller.training.batch_size == 1
     assert smaller.architecture.num_hidden_layers < 32
     assert smaller.architecture.hidden_size == 960
@@ -62,7 +62,14 @@ def test_a_shape_that_takes_too_long_gets_fewer_sequences_then_fewer_layers():
 
 def test_a_shape_that_does_not_fit_into_memory_is_shrunk():
     probe = _probe(Architecture.model_validate("350M"), sequence_length=128, batch_size=1)
-    assert 16 * probe.shrunk(1e18, memory=2**30).shape.parameters <= 2**29
+    assert 16 * probe.shrunk(1e18, room=2**30).shape.parameters <= 2**29
+
+
+def test_a_batch_whose_activations_do_not_fit_is_shrunk_before_layers_are():
+    probe = _probe(Architecture.model_validate("350M"), sequence_length=2048, batch_size=32)
+    shrunk = probe.shrunk(1e18, room=80 * 2**30)
+    assert 1 < shrunk.training.batch_size < 32
+    assert shrunk.architecture.num_hidden_layers == 32
 
 
 def test_time_that_other_programs_took_does_not_count():
