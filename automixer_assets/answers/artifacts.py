@@ -100,7 +100,7 @@ def check_shards(inputs: PinnedInputs) -> Check:
         with check.reading(f"groups[{group.name}].shards"):
             _check_listed(check, inputs, group)
         for shard in group.shards:
-            _check_shard(check, inputs.lake.local(shard.uri), group.name, shard)
+            _check_shard(check, inputs.lake.root / shard.uri, group.name, shard)
     return check
 
 

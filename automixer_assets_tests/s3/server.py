@@ -28,11 +28,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer in place of the server's: `cut` ends a true answer after so many bytes."""
+    """An answer in place of the server's: `cut` ends a true answer after so many bytes.
+
+    With `done`, the store does what was asked before this answer is given.
+    """
 
     status: str = ""
     body: bytes = b""
     cut: int | None = None
+    done: bool = False
 
 
 @dataclass
@@ -51,7 +55,10 @@ class S3Server:
         for fault in self.faults:
             answer = fault(request)
             if answer is not None and answer.cut is None:
-                environment["wsgi.input"].read(int(environment.get("CONTENT_LENGTH") or 0))
+                if answer.done:
+                    b"".join(self.application(environment, lambda *said: lambda data: None))
+                else:
+                    environment["wsgi.input"].read(int(environment.get("CONTENT_LENGTH") or 0))
                 start(answer.status, [("Content-Type", "application/xml"), ("Content-Length", str(len(answer.body)))])
                 return [answer.body]
             if answer is not None:

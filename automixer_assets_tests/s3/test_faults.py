@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,9 @@ def test_an_answer_that_is_lost_after_the_marker_was_put_is_no_defeat(remote: Re
     """The first try wins unseen; the second is told that the marker exists, and finds its own."""
 
     def lose(request: Request) -> Answer | None:
-        return Answer(cut=-1) if request.method == "PUT" and request.path.endswith(MARKER) else None
+        if request.method != "PUT" or not request.path.endswith(MARKER):
+            return None
+        return replace(xml_error("500 Internal Server Error", "InternalError"), done=True)
 
     s3_server.faults.append(first(1, lose))
     artifact = remote.publish("kind", "d1", write_one)
