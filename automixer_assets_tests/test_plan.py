@@ -214,3 +214,19 @@ def test_what_was_never_scored_is_priced_by_calibration(tmp_path: Path) -> None:
     scoring = stages(planned(place, place.state / "constants.json"))["demo/checkpoint_influence"]
     assert (priced["seconds"], priced["calibrated"]) == (pytest.approx(scoring["cost"]["seconds"]), True)
     assert "by calibration" in " ".join(place.run("snapshot", "stale").stdout.split())
+
+
+def test_a_plan_reads_what_calibrate_wrote(fresh: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    from automixer_assets.planning import clock, work_probes
+
+    monkeypatch.setattr(clock, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(clock, "LEAST_ROUNDS", 1)
+    monkeypatch.setattr(work_probes, "SCORED_ROWS", 500)
+    monkeypatch.setattr(work_probes, "DISK_BYTES", 2**20)
+    calibrated = fresh.run("calibrate")
+    assert calibrated.code == 0, calibrated.stderr
+    assert "scoring, " in calibrated.stderr
+    assert f"written to {fresh.state / 'constants.json'}" in calibrated.stdout
+    plan = fresh.run("plan", "--json")
+    assert plan.code == 0, plan.stderr
+    assert all(stage["cost"]["seconds"] > 0 for stage in json.loads(plan.stdout)["stages"])
