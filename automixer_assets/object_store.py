@@ -108,8 +108,8 @@ class ObjectStore:
         """Every object whose key begins with `prefix/`, in key order: asked of the store, page by page."""
         found = self._absent_is_none(prefix, lambda: self.filesystem.find(self.path(prefix).rstrip("/"), detail=True))
         root = self.path("").rstrip("/") + "/"
-        for name in sorted(found or {}):
-            yield StoredObject(name.removeprefix(root), int(found[name]["size"]))
+        for name, details in sorted((found or {}).items()):
+            yield StoredObject(name.removeprefix(root), int(details["size"]))
 
     def _absent_only(self, key: str, put: Callable[[], Any]) -> bool:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import uuid
@@ -38,8 +39,7 @@ def s3_server() -> Iterator[S3Server]:
 
 def new_bucket(server: S3Server) -> str:
     """s3://BUCKET/lake in a new bucket; the record of requests begins here."""
-    import boto3
-
+    boto3 = importlib.import_module("boto3")
     bucket = f"bucket-{uuid.uuid4().hex[:12]}"
     boto3.client("s3", endpoint_url=server.endpoint).create_bucket(Bucket=bucket)
     server.requests.clear()

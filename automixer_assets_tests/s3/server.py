@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -95,14 +96,14 @@ def first(count: int, fault: Fault) -> Fault:
 @contextmanager
 def serving() -> Iterator[S3Server]:
     """A server on a free port, in threads of this process."""
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import WSGIRequestHandler, make_server
+    moto = importlib.import_module("moto.moto_server.werkzeug_app")
+    wsgi = importlib.import_module("werkzeug.serving")
 
-    class Handler(WSGIRequestHandler):
+    class Handler(wsgi.WSGIRequestHandler):
         def log(self, type: str, message: str, *args: Any) -> None: ...
 
-    server = S3Server(DomainDispatcherApplication(create_backend_app))
-    listening = make_server("127.0.0.1", 0, server, threaded=True, request_handler=Handler)
+    server = S3Server(moto.DomainDispatcherApplication(moto.create_backend_app))
+    listening = wsgi.make_server("127.0.0.1", 0, server, threaded=True, request_handler=Handler)
     server.endpoint = f"http://127.0.0.1:{listening.server_port}"
     thread = threading.Thread(target=listening.serve_forever, daemon=True)
     thread.start()

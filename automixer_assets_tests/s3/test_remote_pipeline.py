@@ -11,6 +11,7 @@ import pytest
 from automixer_assets.catalogue import find_manifest, pinned_snapshots
 from automixer_assets.events import all_events
 from automixer_assets.mixture.stream import MixtureStream
+from automixer_assets_tests.s3.conftest import new_bucket
 from automixer_assets_tests.s3.server import S3Server
 from automixer_assets_tests.s3.world import RemoteWorld, create_remote_world
 from automixer_assets_tests.world import World
@@ -20,11 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def remote_world(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RemoteWorld]:
-    import boto3
-
-    boto3.client("s3", endpoint_url=s3_server.endpoint).create_bucket(Bucket="pipeline")
-    s3_server.requests.clear()
-    world = create_remote_world(tmp_path_factory.mktemp("remote") / "world", "s3://pipeline/some/lake")
+    world = create_remote_world(tmp_path_factory.mktemp("remote") / "world", new_bucket(s3_server))
     world.run()
     yield world
     world.close()
