@@ -18,7 +18,7 @@ LINEAGE := assets/weight_manifest?view=lineage&lineageScope=upstream&lineageDept
 .PHONY: help setup demo test test-exports test-s3 test-ui check dev bench bench-peers clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: ## create .venv and install the pinned packages (nothing to do when they are there)
 	@PYTHON="$(PYTHON)" bash scripts/setup.sh "$(VENV)"

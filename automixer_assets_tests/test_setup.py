@@ -284,7 +284,7 @@ def test_make_help_lists_every_target():
     phony = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
     assert phony and phony.group(1).split() == TARGETS
     listed = _make("help").stdout
-    assert re.findall(r"^  make ([a-z-]+) +\S+", listed, re.MULTILINE) == TARGETS
+    assert re.findall(r"^  make ([a-z0-9-]+) +\S+", listed, re.MULTILINE) == TARGETS
 
 
 def test_make_clean_deletes_state_outside_the_checkout_only_when_forced(tmp_path: Path):
