@@ -252,7 +252,7 @@ def test_a_budget_beyond_the_corpus_is_refused_where_the_settings_say_so(
     untrained: World, options: dict[str, object], check: str
 ):
     mixture = {**STRATA["mixtures.strata"], "token_budget": 1_000_000, **options}
-    with pytest.raises(AutomixerError, match=f"weight_manifest: {check}"):
+    with pytest.raises(AutomixerError, match=rf"weight_manifest\[strata\] is made but .*\({check}: .* above `limits"):
         make(untrained, "strata", {**STRATA, "mixtures.strata": mixture})
 
 
