@@ -28,6 +28,8 @@ MEANS = {
 def show_deciles(folder: Path) -> Metadata:
     """The plots beside `decile_tables`."""
     deciles = pl.read_parquet(folder / "deciles.parquet")
+    if not _is_ranked(deciles):
+        return {"deciles of utility": "none: every document has the same utility"}
     shares = pl.read_parquet(folder / "decile_shares.parquet")
     return {
         "length and quality by decile of utility, the most useful to the right (the paper's Figure 5)": metadata.plots(
@@ -47,15 +49,8 @@ def decile_tables(folder: Path) -> Iterator[tuple[str, pl.DataFrame]]:
     if not (folder / "deciles.parquet").exists():
         return
     deciles = pl.read_parquet(folder / "deciles.parquet")
-    shares = pl.read_parquet(folder / "decile_shares.parquet")
-    for column, name in _present(deciles).items():
-        yield f"mean {name} by decile of utility, 10 the most useful (Figure 5)", _grid(deciles, "ranking", column)
-    for kind in shares["kind"].unique(maintain_order=True):
-        yield (
-            f"share of each {kind} in the deciles of joint utility, 10 the most useful",
-            _share_grid(_of_joint(shares, kind)),
-        )
-        yield f"share of each {kind} in the most useful decile, by group", _top_grid(shares, kind)
+    if _is_ranked(deciles):
+        yield from _tables_by_decile(deciles, pl.read_parquet(folder / "decile_shares.parquet"))
     retrieval = pl.read_parquet(folder / "retrieval.parquet")
     if not retrieval.is_empty():
         yield (
@@ -71,6 +66,23 @@ def decile_tables(folder: Path) -> Iterator[tuple[str, pl.DataFrame]]:
                 "recall",
             ),
         )
+
+
+def _tables_by_decile(deciles: pl.DataFrame, shares: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    for column, name in _present(deciles).items():
+        yield f"mean {name} by decile of utility, 10 the most useful (Figure 5)", _grid(deciles, "ranking", column)
+    for kind in shares["kind"].unique(maintain_order=True):
+        yield (
+            f"share of each {kind} in the deciles of joint utility, 10 the most useful",
+            _share_grid(_of_joint(shares, kind)),
+        )
+        yield f"share of each {kind} in the most useful decile, by group", _top_grid(shares, kind)
+
+
+def _is_ranked(deciles: pl.DataFrame) -> bool:
+    """Whether utilities differ at all: those of a uniform mixture do not."""
+    joint = deciles.filter(pl.col("ranking") == JOINT)
+    return joint["mean_tokens"].count() > 1
 
 
 def _present(deciles: pl.DataFrame) -> dict[str, str]:

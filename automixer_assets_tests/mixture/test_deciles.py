@@ -24,7 +24,7 @@ from automixer_assets.mixture.deciles import (
     write_deciles,
 )
 from automixer_assets.mixture.regroup import JointShard
-from automixer_assets.pages.deciles import decile_tables
+from automixer_assets.pages.deciles import decile_tables, show_deciles
 from automixer_assets_tests.mixture.builders import Document, folder, joint_tables, write_joint
 
 LATE_HALF: dict[str, str | None] = {f"d{row}": "late" if row >= 10 else "early" for row in range(20)}
@@ -155,6 +155,15 @@ def test_pages_show_what_the_tables_hold_and_nothing_of_a_version_before_there_w
     found = {row["ranking"]: row for row in shown["are planted documents found, at the top share?"].to_dicts()}
     assert [(found[name]["auc"], found[name]["precision"]) for name in (JOINT, "g")] == [(1.0, 1.0), (0.0, 0.0)]
     assert not any("rounded score" in title for title in shown), "no document has one"
+
+
+def test_equal_utilities_have_no_deciles_to_show(tmp_path):
+    documents = [Document("A", "shard-00000", row, f"d{row}", row, {"g": 1.0}, 1.0) for row in range(20)]
+    joint, paths = write_joint(tmp_path, documents, ["g"]), write_documents(tmp_path, documents, LATE_HALF)
+    labels = pl.DataFrame([(f"d{row}", "good") for row in range(15, 20)], LABELS_SCHEMA, orient="row")
+    tables(tmp_path, joint, paths, Labels(labels, ("good",)), 0.25)
+    assert list(dict(decile_tables(tmp_path))) == ["are planted documents found, at the top share?"]
+    assert show_deciles(tmp_path) == {"deciles of utility": "none: every document has the same utility"}
 
 
 def test_shards_of_other_documents_are_refused(tmp_path):
