@@ -28,7 +28,7 @@ def remote_world(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def materialised(world: World) -> dict[tuple[str, str | None], tuple[str, str]]:
-    """(asset, partition) -> (uri, content) of every event; an inventory's uri also tells when its sources were written."""
+    """(asset, partition) -> (uri, content) of every event; an inventory's uri also tells its sources' age."""
     return {
         (event.asset, event.partition): ("" if event.asset == "snapshot_inventory" else event.uri, event.sha256)
         for event in all_events(world.instance)
