@@ -21,9 +21,8 @@ def test_a_world_comes_with_the_truth_as_a_column(tmp_path) -> None:
 def test_work_is_that_of_everything_upstream(finished: World) -> None:
     with finished.active():
         rows = {name: work_behind(finished.instance, finished.lake, name) for name in ("demo", "uniform")}
-    assert rows["demo"]["proxy"] == round(finished.artifact("demo/proxy_run").seconds, 1) > 0
-    assert rows["demo"]["queries"] > 0
-    assert rows["demo"]["scoring"] > 0
+    assert rows["demo"]["proxy"] == round(finished.artifact("demo/proxy_run").seconds, 1) != 0
+    assert 0 not in (rows["demo"]["queries"], rows["demo"]["scoring"])
     assert rows["uniform"]["proxy"] == rows["uniform"]["scoring"] == 0
     seeds = [uri for uri in finished.artifact("target_runs", "demo").uses or () if uri.startswith("target_seed/")]
     assert rows["demo"]["one target run"] == round(mean_seconds(finished.lake, seeds), 1) > 0
