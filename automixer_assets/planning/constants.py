@@ -58,6 +58,20 @@ class PassSpeed(Section):
     flops_per_second: float = Field(gt=0, description="operations as `planning.flops` counts them, per second")
     source: str = Field(description="`measured`, or what was assumed")
 
+    @classmethod
+    def at(cls, shape: Shape, kind: PassKind, flops_per_second: float, source: str = "measured") -> PassSpeed:
+        """The speed of a pass at this shape."""
+        return cls(
+            kind=kind,
+            hidden=shape.hidden,
+            layers=shape.layers,
+            vocabulary=shape.vocabulary,
+            parameters=shape.parameters,
+            flops_per_token=flops_per_token(shape),
+            flops_per_second=flops_per_second,
+            source=source,
+        )
+
 
 class WorkSpeed(Section):
     """How fast work without a model goes: seconds = fixed + shards x per shard + amount / per second."""

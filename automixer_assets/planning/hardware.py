@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from automixer_assets.errors import ConfigurationError
-from automixer_assets.planning.constants import Constants, PassKind, PassSpeed, flops_per_token
+from automixer_assets.planning.constants import Constants, PassKind, PassSpeed
 from automixer_assets.planning.flops import Shape
 
 
@@ -50,8 +50,9 @@ def on_accelerator(
         raise ConfigurationError(f"there is no accelerator {name!r}; there are {', '.join(ACCELERATORS)}")
     if not 0 < utilisation <= 1:
         raise ConfigurationError(f"--utilisation must lie above 0 and at most at 1, not {utilisation}")
+    assumed = f"assumed: a share of the data sheet's peak of {name}"
     passes = [
-        _speed(kind, shape, utilisation * _peak(chosen, kind, shape, precision, scoring), name)
+        PassSpeed.at(shape, kind, utilisation * _peak(chosen, kind, shape, precision, scoring), assumed)
         for shape, precision in shapes.values()
         for kind in get_args(PassKind)
     ]
@@ -67,16 +68,3 @@ def _peak(chosen: Accelerator, kind: PassKind, shape: Shape, precision: str, sco
         return chosen.float32
     body, head = 4 * shape.body_weights, 6 * shape.head_weights  # forward, backward; logits, pull-back, gradients
     return (body + head) / (body / getattr(chosen, scoring) + head / chosen.float32)
-
-
-def _speed(kind: PassKind, shape: Shape, flops_per_second: float, name: str) -> PassSpeed:
-    return PassSpeed(
-        kind=kind,
-        hidden=shape.hidden,
-        layers=shape.layers,
-        vocabulary=shape.vocabulary,
-        parameters=shape.parameters,
-        flops_per_token=flops_per_token(shape),
-        flops_per_second=flops_per_second,
-        source=f"assumed: a share of the data sheet's peak of {name}",
-    )

@@ -17,7 +17,7 @@ import numpy as np
 
 from automixer_assets.planning import flops, memory
 from automixer_assets.planning.clock import Clock
-from automixer_assets.planning.constants import PassKind, PassSpeed, flops_per_token
+from automixer_assets.planning.constants import PassKind, PassSpeed
 from automixer_assets.planning.flops import Shape, Texts
 from automixer_assets.settings import Architecture, Training
 
@@ -121,7 +121,7 @@ def pass_speeds(probe: Probe, clock: Clock, device: Any, report: Callable[[str],
     for kind, measure in measures.items():
         report(f"{kind}, {probe.shape.parameters / 1e6:.1f}M parameters")
         operations, seconds = measure(probe, model, clock)
-        yield _speed(kind, probe.shape, operations / seconds)
+        yield PassSpeed.at(probe.shape, kind, operations / seconds)
 
 
 def load_seconds(probe: Probe, clock: Clock) -> float:
@@ -135,19 +135,6 @@ def load_seconds(probe: Probe, clock: Clock) -> float:
         with quiet():
             build_model(probe.architecture, probe.vocabulary, 128, seed=0).save_pretrained(folder)
         return clock.median(lambda: (load_model(folder), model_digest(folder)))
-
-
-def _speed(kind: PassKind, shape: Shape, speed: float) -> PassSpeed:
-    return PassSpeed(
-        kind=kind,
-        hidden=shape.hidden,
-        layers=shape.layers,
-        vocabulary=shape.vocabulary,
-        parameters=shape.parameters,
-        flops_per_token=flops_per_token(shape),
-        flops_per_second=speed,
-        source="measured",
-    )
 
 
 def _training(probe: Probe, model: PreTrainedModel, clock: Clock) -> tuple[float, float]:

@@ -11,7 +11,6 @@ from automixer_assets.planning.constants import (
     PassSpeed,
     WorkKind,
     WorkSpeed,
-    flops_per_token,
 )
 from automixer_assets.planning.flops import Shape
 from automixer_assets.settings import Architecture
@@ -20,16 +19,7 @@ OPERATIONS, AMOUNT = 1e9, 1e6
 
 
 def speed_at(shape: Shape, kind: PassKind = "scoring", flops_per_second: float = OPERATIONS) -> PassSpeed:
-    return PassSpeed(
-        kind=kind,
-        hidden=shape.hidden,
-        layers=shape.layers,
-        vocabulary=shape.vocabulary,
-        parameters=shape.parameters,
-        flops_per_token=flops_per_token(shape),
-        flops_per_second=flops_per_second,
-        source="measured",
-    )
+    return PassSpeed.at(shape, kind, flops_per_second)
 
 
 def round_constants(**changes: object) -> Constants:
