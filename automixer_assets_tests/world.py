@@ -76,9 +76,7 @@ class World:
         self.instance.dispose()
 
     def copy(self, folder: Path) -> World:
-        """The same world in another place, modification times included."""
-        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("*-shm"))
-        return World(folder)
+        return copy_world(self.folder, folder)
 
     def run(
         self,
@@ -118,6 +116,12 @@ class World:
         rows = [(f"leaked-{i:03d}", text) for i, text in enumerate(items["text"])]
         _add_file(self.sources / NEW_SNAPSHOT, rows)
         register(self.instance, SNAPSHOT_KEYS, [NEW_SNAPSHOT])
+
+
+def copy_world(source: Path, folder: Path) -> World:
+    """The same world in another place, modification times included."""
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("*-shm"))
+    return World(folder)
 
 
 def create_world(folder: Path) -> World:
