@@ -80,7 +80,7 @@ def print_results(automixer: Automixer, instance: dg.DagsterInstance, out: Conso
 
 
 def _recovery(automixer: Automixer, instance: dg.DagsterInstance, mixtures: Sequence[str]) -> RenderableType:
-    """How well utility finds the planted documents; the truth is read here, never by the pipeline."""
+    """How well utility finds the planted documents; the truth is read here and by pages, never by a score."""
     truth = pl.read_parquet(automixer.resolve(FOLDER) / "truth" / "documents.parquet")
     known = truth.filter(pl.col("snapshot").is_in(_manifest(automixer, instance, mixtures[0]).snapshots))
     aucs = {name: planted_auc(known, _joint_utilities(automixer, instance, name)) for name in mixtures}

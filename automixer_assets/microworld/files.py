@@ -109,7 +109,7 @@ def _write_snapshot(folder: Path, world: World, count: int) -> None:
 
 
 def _truth(world: World, snapshots: list[str], count: int) -> bytes:
-    """Ground truth of the complete snapshots, in file order; for judging results, never read by the pipeline."""
+    """Ground truth of the complete snapshots, in file order; for judging results, never read by a score."""
     rows = [
         {
             "snapshot": snapshot,
