@@ -49,6 +49,7 @@ MIXTURE_PROFILES: dict[str, dict[str, Any]] = {
         "nonpositive_density": "softmax",
         "leaked_documents": "exclude",
         "uncertainty": "documents_and_items",
+        "filter": {"score": "bm25", "drop_share": 0.3},
     },
 }
 Profile = Literal["paper", "robust"]
@@ -207,11 +208,8 @@ class Mixture(Section):
 def profile_differences(section: Recipe | Mixture) -> dict[str, Any]:
     """The options of a recipe or mixture that differ from its named profile; recorded in every manifest."""
     profiles = RECIPE_PROFILES if isinstance(section, Recipe) else MIXTURE_PROFILES
-    return {
-        option: getattr(section, option)
-        for option, value in profiles[section.profile].items()
-        if getattr(section, option) != value
-    }
+    chosen = section.model_dump(mode="json")
+    return {option: chosen[option] for option, value in profiles[section.profile].items() if chosen[option] != value}
 
 
 def own_defaults(section: type[Recipe] | type[Mixture], profile: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from automixer_assets.mixture.manifest import (
     write_manifest,
 )
 from automixer_assets.settings import RECIPE_PROFILES, Mixture, Recipe, differing_options
+from automixer_assets.settings.mixture import CheapFilter
 from automixer_assets_tests.mixture.tiny import GROUPS, PIN, tiny_mixture
 
 OLD_MANIFESTS = sorted((Path(__file__).parent / "manifests").glob("*.json"))
@@ -140,6 +141,8 @@ def test_a_profile_that_changes_later_does_not_change_what_a_manifest_says(tmp_p
     before_profiles_had_it = manifest.model_copy(update={"profile": "robust", "options": {}})
     assert recorded_settings(written)[1].curvature == recipe.curvature == "kfac"
     assert recorded_settings(before_profiles_had_it)[1].curvature == "datainf"
+    assert recorded_settings(written)[0].filter == mixture.filter == CheapFilter(score="bm25", drop_share=0.3)
+    assert recorded_settings(before_profiles_had_it)[0].filter is None
     monkeypatch.setitem(RECIPE_PROFILES["robust"], "curvature", "identity")
     assert recorded_settings(written)[1].curvature == "kfac"
     assert differing_options("robust", options) == {"recipe.curvature": "kfac"}
