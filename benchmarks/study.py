@@ -2,7 +2,8 @@
 
 `world --seed N` writes a micro-world and which of its documents teach, below AUTOMIXER_STATE. `run --config FILE`
 materialises everything up to the comparison, the targets in `--processes` processes; killed, it goes on where it
-stopped. `table --config FILE` prints the comparison as Markdown, held-out text, and what each strategy's scores took.
+stopped. `table --config FILE` prints the comparison as Markdown, held-out text, and what each strategy's scores took;
+`sources --config FILE --recipe NAME` which sources a recipe's influence prefers, task by task.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import fmean
@@ -27,7 +28,9 @@ from automixer_assets.files import atomic_path
 from automixer_assets.lake import Lake
 from automixer_assets.microworld import SNAPSHOTS, write_microworld
 from automixer_assets.microworld.truth import read_truth
+from automixer_assets.mixture.score_columns import influence_column, selected_origins, selection_tasks
 from automixer_assets.pages.evaluation import comparison_grid, mean_grid
+from automixer_assets.partitions import SNAPSHOTS as SNAPSHOT_KEYS
 from automixer_assets.resources import Automixer, state_folder
 
 KINDS = {
@@ -51,7 +54,11 @@ def main() -> None:
     run.set_defaults(run=lambda options: run_study(options.config, options.set, options.processes))
     table = commands.add_parser("table", help="the comparison as Markdown")
     table.set_defaults(run=lambda options: print_tables(options.config, options.set))
-    for command in (run, table):
+    sources = commands.add_parser("sources", help="which sources each task's influence prefers, as Markdown")
+    sources.add_argument("--recipe", required=True, help="of a scorer that reads influence")
+    sources.add_argument("--column", default="file_path", help="of the inventory's documents: what tells sources")
+    sources.set_defaults(run=lambda options: print_sources(options.config, options.set, options.recipe, options.column))
+    for command in (run, table, sources):
         command.add_argument("--config", type=Path, required=True)
         command.add_argument("--set", action="append", default=[], metavar="PATH=VALUE")
     options = parser.parse_args()
@@ -113,10 +120,55 @@ def print_tables(config: Path, overrides: list[str]) -> None:
                 held_out_grid({name: pl.read_parquet(run / "held_out.parquet") for name, run in runs.items()})
             )
         tables.append(pl.DataFrame([work_behind(instance, automixer.lake(), name) for name in mixtures]))
+    _print_markdown(tables)
+
+
+def _print_markdown(tables: Sequence[pl.DataFrame]) -> None:
     with pl.Config(tbl_formatting="MARKDOWN", tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True,
                    tbl_rows=-1, tbl_cols=-1, fmt_str_lengths=100, tbl_width_chars=10_000):  # fmt: skip
         for table in tables:
             print(table, end="\n\n")
+
+
+def print_sources(config: Path, overrides: list[str], name: str, column: str) -> None:
+    """For each checkpoint that a recipe selected: how over-represented each source is in the top half of each task."""
+    automixer = open_automixer(config, overrides)
+    recipe = automixer.settings().recipe(name)
+    with open_instance() as instance:
+        snapshots = sorted(SNAPSHOT_KEYS.get_partition_keys(dynamic_partitions_store=instance))
+        documents = pl.concat(
+            pl.read_parquet(_made(automixer, instance, "snapshot_inventory", snapshot) / "documents" / "*.parquet")
+            for snapshot in snapshots
+        ).select("doc_id", pl.col(column).alias("source"))
+        selected = _made(automixer, instance, "selected_checkpoints", name)
+        tasks = selection_tasks(selected)
+        for origin in selected_origins(selected):
+            folders = [
+                _made(automixer, instance, f"{recipe.proxy}/checkpoint_influence", f"{origin.checkpoint}|{snapshot}")
+                for snapshot in snapshots
+            ]
+            scores = pl.concat(pl.read_parquet(folder / "shard-*.parquet") for folder in folders)
+            columns = {task: influence_column(recipe.curvature, recipe.query, task) for task in tasks}
+            print(f"{origin.checkpoint}: share of a source in the top half by utility / in the corpus\n")
+            _print_markdown([source_lifts(scores.join(documents, on="doc_id"), columns)])
+
+
+def source_lifts(scores: pl.DataFrame, columns: Mapping[str, str]) -> pl.DataFrame:
+    """Share of every source among the half of the documents with the lowest influence, over its share of all.
+
+    1 is no preference, 2 that the half holds all of it. Ties are broken by id.
+
+    Args:
+        scores: doc_id, source, and a column of influences (negative helps) per task.
+        columns: task -> its column.
+    """
+    whole = scores.group_by("source").len("documents")
+    for task, column in columns.items():
+        half = scores.sort(column, "doc_id").head(scores.height // 2).group_by("source").len(task)
+        lift = (pl.col(task).fill_null(0) / pl.col("documents") * scores.height / (scores.height // 2)).round(2)
+        whole = whole.join(half, on="source", how="left").with_columns(lift)
+    mean = pl.mean_horizontal(*columns).round(2).alias("mean")
+    return whole.with_columns(mean).sort("mean", "source", descending=[True, False])
 
 
 def held_out_grid(runs: Mapping[str, pl.DataFrame]) -> pl.DataFrame:

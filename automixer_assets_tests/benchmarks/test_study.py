@@ -8,7 +8,7 @@ import pytest
 from automixer_assets.lake import Lake
 from automixer_assets.microworld.truth import read_truth
 from automixer_assets_tests.world import World
-from benchmarks.study import held_out_grid, print_tables, work_behind, write_world
+from benchmarks.study import held_out_grid, print_sources, print_tables, source_lifts, work_behind, write_world
 
 
 def test_a_world_comes_with_the_truth_as_a_column(tmp_path) -> None:
@@ -47,3 +47,19 @@ def test_held_out_text_is_averaged_over_seeds_then_sources() -> None:
     runs["demo"] = runs["uniform"].with_columns(pl.col("bits_per_byte") - 1)
     grid = held_out_grid(runs)
     assert grid.rows() == [("books", 2.0, 1.0), ("logs", 5.0, 4.0), ("mean over sources", 3.5, 2.5)]
+
+
+def test_a_lift_is_the_share_in_the_better_half_over_the_share_of_all() -> None:
+    rows = [("a", "books", -3.0), ("b", "books", -2.0), ("c", "logs", -2.0), ("d", "logs", 1.0), ("e", "code", 4.0)]
+    scores = pl.DataFrame([*rows, ("f", "logs", 0.5)], ["doc_id", "source", "influence_x"], orient="row")
+    lifts = source_lifts(scores, {"piqa": "influence_x"})
+    assert lifts.columns == ["source", "documents", "piqa", "mean"]
+    assert lifts.rows() == [("books", 2, 2.0, 2.0), ("logs", 3, 0.67, 0.67), ("code", 1, 0.0, 0.0)]
+
+
+def test_sources_are_told_for_every_selected_checkpoint(finished: World, capsys: pytest.CaptureFixture[str]) -> None:
+    with finished.active():
+        print_sources(finished.config, [], "demo", "dump")
+    printed = capsys.readouterr().out
+    assert next(line for line in printed.splitlines() if "top half" in line).startswith(finished.checkpoints()[0])
+    assert printed.count("| MW-2026-01") == printed.count("| MW-2026-02") == len(finished.checkpoints())
