@@ -34,7 +34,10 @@ def nodes() -> Iterator[Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 * 1024**2})
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80 * 1024**2},
+    )
     for _ in range(2):
         cluster.add_node(num_cpus=2, object_store_memory=80 * 1024**2)
     ray.init(address=cluster.address, log_to_driver=False)
