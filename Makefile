@@ -15,10 +15,10 @@ REAL_EXPORTS := automixer_assets_tests/export/real
 LINEAGE := assets/weight_manifest?view=lineage&lineageScope=upstream&lineageDepth=20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-exports test-ray test-ui check dev bench bench-peers clean
+.PHONY: help setup demo test test-exports test-ray test-s3 test-ui check dev bench bench-peers clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: ## create .venv and install the pinned packages (nothing to do when they are there)
 	@PYTHON="$(PYTHON)" bash scripts/setup.sh "$(VENV)"
@@ -41,6 +41,10 @@ test-ray: ## scoring on a Ray cluster of several nodes in this machine; Ray goes
 	@OMP_NUM_THREADS=1 RAY_USAGE_STATS_ENABLED=0 HF_HUB_OFFLINE=1 AUTOMIXER_REQUIRE_RAY=1 .venv-ray/bin/python -m pytest \
 	automixer_assets_tests/launch $(ARGS)
 
+test-s3: setup ## a lake in an object store, against a local S3 server; s3fs and moto go into .venv-s3
+	@bash scripts/setup-s3.sh .venv-s3 "$(VENV)"
+	@HF_HUB_OFFLINE=1 AUTOMIXER_REQUIRE_S3=1 .venv-s3/bin/python -m pytest automixer_assets_tests/s3 $(ARGS)
+
 test-ui: setup ## a day in the UI: make dev, a browser, a snapshot that arrives (some minutes; needs Chromium)
 	@AUTOMIXER_TEST_UI=1 HF_HUB_OFFLINE=1 "$(BIN)/python" -m pytest automixer_assets_tests/test_ui.py $(ARGS)
 
@@ -62,7 +66,7 @@ bench-peers: ## other attribution libraries beside ours; they go into .venv-peer
 	@PYTHON="$(PYTHON)" bash benchmarks/peers/setup.sh .venv-peers
 	@HF_HUB_OFFLINE=1 .venv-peers/bin/python -m benchmarks.peers $(ARGS)
 
-clean: ## delete .venv, .venv-peers, .venv-exports and everything materialised (state outside this folder: only with FORCE=1)
+clean: ## delete .venv, .venv-peers, .venv-exports, .venv-s3 and everything materialised (state outside this folder: only with FORCE=1)
 	@repo=$$(pwd -P); state=$$(cd "$$AUTOMIXER_STATE" 2>/dev/null && pwd -P); \
 	if [ -n "$$state" ]; then \
 	  case "$$repo/" in "$${state%/}"/*) \
@@ -72,4 +76,4 @@ clean: ## delete .venv, .venv-peers, .venv-exports and everything materialised (
 	    exit 1 ;; esac; \
 	  rm -rf "$$state" "$$AUTOMIXER_STATE"; \
 	fi; \
-	rm -rf "$(VENV)" .venv-peers .venv-exports
+	rm -rf "$(VENV)" .venv-peers .venv-exports .venv-s3

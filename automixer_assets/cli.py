@@ -10,11 +10,23 @@ import sys
 
 import typer
 
-from automixer_assets.commands import corpus, errors, lineage, mixture, pipeline, report, retention, snapshot, tasks
+from automixer_assets.commands import (
+    corpus,
+    errors,
+    lineage,
+    mixture,
+    pipeline,
+    plan,
+    report,
+    retention,
+    snapshot,
+    tasks,
+)
 from automixer_assets.errors import AutomixerError, ConfigurationError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(pipeline.app)
+app.add_typer(plan.app)
 app.add_typer(report.app)
 app.add_typer(snapshot.app, name="snapshot")
 app.add_typer(tasks.app, name="tasks")

@@ -18,14 +18,13 @@ from automixer_assets.events import Event, all_events
 from automixer_assets.lake import Artifact, Lake
 from automixer_assets.lake_asset import LakeAsset, by_name, lake_kind
 from automixer_assets.lake_removal import (
-    TRASH,
     Unfinished,
     artifact_size,
     artifacts,
     discard,
     empty_trash,
-    folder_size,
     nothing_running,
+    trash_size,
     unfinished,
 )
 from automixer_assets.run_processes import report_dead_runs
@@ -84,7 +83,7 @@ def survey(instance: dg.DagsterInstance, lake: Lake, assets: Sequence[LakeAsset]
     for uri in published:
         if uri.startswith(f"{MIXTURE}/") and uri not in named:
             raise AutomixerError(
-                f"{lake.root / uri} is a mixture that the event log does not know, so what it pins cannot be told: "
+                f"{lake.location(uri)} is a mixture that the event log does not know, so what it pins cannot be told: "
                 "restore the log of AUTOMIXER_STATE, or delete that folder"
             )
     mixtures = mixture_versions(events.values(), retention.keep_last)
@@ -96,7 +95,7 @@ def survey(instance: dg.DagsterInstance, lake: Lake, assets: Sequence[LakeAsset]
         removable=[_removable(artifact, named.get(artifact.uri, []), retention) for artifact in gone],
         kept={uri: artifact_size(published[uri]) for uri in sorted(kept & published.keys())},
         unfinished={each.uri: each.size for each in unfinished(lake)},
-        trash=folder_size(lake.root / TRASH),
+        trash=trash_size(lake),
     )
 
 

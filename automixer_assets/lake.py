@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.files import files_below, remove_temporaries, sync_folder, sync_tree, write_atomically
-from automixer_assets.locks import exclusive, holder, is_held, shared
+from automixer_assets.locks import alone, exclusive, holder, is_held, shared
 
 MARKER = "_COMPLETE.json"
 SCRATCH = "_scratch"
@@ -42,22 +42,41 @@ class Artifact:
     """A published folder. `content` is the sha256 over its files: what a data version is made of.
 
     `files` holds digests and `sizes` bytes by name; `uses` names artefacts that the writer published on its way. Sizes
-    are empty and `uses` is None for folders that were published before they were recorded.
+    are empty and `uses` is None for folders that were published before they were recorded. `folder` is where its files
+    stand once `path` was asked for: of a lake in an object store, `fetch` brings them there first, and `objects` are
+    the keys of files that are not stored under their own name.
     """
 
     kind: str
     digest: str
-    path: Path
+    folder: Path
     content: str
     seconds: float
     files: dict[str, str]
     sizes: dict[str, int] = field(default_factory=dict)
     uses: tuple[str, ...] | None = None
+    objects: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    fetch: Callable[[Artifact], None] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def path(self) -> Path:
+        """The folder with its files, on this machine."""
+        if self.fetch is not None:
+            self.fetch(self)
+        return self.folder
 
     @property
     def uri(self) -> str:
         """Relative to the lake's root, so that a lake can be moved or copied."""
         return f"{self.kind}/{self.digest}"
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file as it stands in the lake now; `sha256` only where it was asked for."""
+
+    size: int
+    sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -68,7 +87,7 @@ class Written:
 
 
 class Lake:
-    """A directory of artefacts."""
+    """A directory of artefacts. `remote_lake.RemoteLake` keeps them in an object store."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -81,6 +100,40 @@ class Lake:
     def in_use(self) -> contextlib.AbstractContextManager[None]:
         """While this is held nothing is removed from the lake: from reading an artefact to pinning it in an event."""
         return shared(self.users)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep every materialisation waiting; raises AutomixerError where one is at work."""
+        with alone(self.users) as mine:
+            if not mine:
+                raise AutomixerError(
+                    "something is being materialised: wait until it ends, or cancel it, then run again"
+                )
+            yield
+
+    def location(self, uri: str) -> str:
+        """How messages and pages name what stands at `uri`: an artefact, or a file of one."""
+        return str(self.root / uri)
+
+    def local(self, uri: str) -> Path:
+        """Where an artefact, or a file of one, is read on this machine; where there is none, nothing stands there."""
+        return self.root / uri
+
+    def root_with(self, uris: Iterable[str]) -> Path:
+        """The folder below which these artefacts, or files of them, stand on this machine."""
+        for uri in dict.fromkeys("/".join(uri.split("/")[:2]) for uri in uris):
+            self.local(uri)
+        return self.root
+
+    def stored(self, artifact: Artifact, name: str, *, digests: bool) -> StoredFile | None:
+        """A file of an artefact as it stands in the lake, whatever copies there are; None where it is gone."""
+        path = artifact.folder / name
+        return stored_file(path, digests=digests) if path.exists() else None
+
+    def unlisted(self, artifact: Artifact) -> list[str]:
+        """Files beside those of the artefact, which would be taken for its own."""
+        found = (path.relative_to(artifact.folder).as_posix() for path in files_below(artifact.folder))
+        return [name for name in found if name != MARKER and name not in artifact.files]
 
     def find(self, kind: str, digest: str) -> Artifact | None:
         """The published artefact, or None."""
@@ -96,16 +149,11 @@ class Lake:
         """The artefact at `uri`; raises AutomixerError naming what is gone."""
         artifact = self.find_uri(uri)
         if artifact is None:
-            removed = self.tombstone(uri)
             remedy = f"restore it from a copy of the lake, or materialise {uri.partition('/')[0]} again"
-            if removed.exists():
-                raise AutomixerError(f"{self.root / uri} {removed.read_text().strip()}: {remedy}")
-            raise AutomixerError(f"{self.root / uri} is missing or incomplete: {remedy}")
-        missing = [name for name in artifact.files if not (artifact.path / name).exists()]
-        if missing:
-            raise AutomixerError(
-                f"{artifact.path / missing[0]} was deleted: restore it, or delete {artifact.path} and rebuild"
-            )
+            if (removed := self.removal_note(uri)) is not None:
+                raise AutomixerError(f"{self.location(uri)} {removed}: {remedy}")
+            raise AutomixerError(f"{self.location(uri)} is missing or incomplete: {remedy}")
+        self._require_files(artifact)
         return artifact
 
     def publish(
@@ -135,8 +183,13 @@ class Lake:
                 return found
             return self._write(kind, digest, writer, resumable)
 
+    def removal_note(self, uri: str) -> str | None:
+        """When and why an artefact was removed on purpose, in half a sentence."""
+        note = self.tombstone(uri)
+        return note.read_text().strip() if note.exists() else None
+
     def tombstone(self, uri: str) -> Path:
-        """Where it says in half a sentence that an artefact was removed on purpose."""
+        """The file of `removal_note`."""
         kind, _, digest = uri.partition("/")
         return self.root / kind / f".removed-{digest}"
 
@@ -162,10 +215,22 @@ class Lake:
             marker = _marker(kind, digest, working, written.content, time.monotonic() - started, uses)
             sync_tree(working)
             write_atomically(working / MARKER, json.dumps(marker, indent=1).encode() + b"\n")
+        return self._commit(kind, digest, working)
+
+    def _commit(self, kind: str, digest: str, working: Path) -> Artifact:
+        """Make a finished working folder visible, at once."""
+        final = self.root / kind / digest
         working.rename(final)
         self.tombstone(f"{kind}/{digest}").unlink(missing_ok=True)
         sync_folder(final.parent)
         return _read_marker(kind, digest, final)
+
+    def _require_files(self, artifact: Artifact) -> None:
+        missing = [name for name in artifact.files if not (artifact.folder / name).exists()]
+        if missing:
+            raise AutomixerError(
+                f"{artifact.folder / missing[0]} was deleted: restore it, or delete {artifact.folder} and rebuild"
+            )
 
 
 def digest_of(value: Any) -> str:
@@ -177,6 +242,10 @@ def digest_of(value: Any) -> str:
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stored_file(path: Path, *, digests: bool) -> StoredFile:
+    return StoredFile(path.stat().st_size, file_sha256(path) if digests else None)
 
 
 def folder_digest(folder: Path) -> str:
@@ -231,7 +300,17 @@ def _marker(
 
 
 def _read_marker(kind: str, digest: str, folder: Path) -> Artifact:
-    marker = json.loads((folder / MARKER).read_text())
+    return artifact_of(json.loads((folder / MARKER).read_text()), kind, digest, folder)
+
+
+def artifact_of(
+    marker: dict[str, Any],
+    kind: str,
+    digest: str,
+    folder: Path,
+    fetch: Callable[[Artifact], None] | None = None,
+) -> Artifact:
+    """What a marker says of the artefact that it completes."""
     uses = marker.get("uses")
     return Artifact(
         kind,
@@ -242,6 +321,24 @@ def _read_marker(kind: str, digest: str, folder: Path) -> Artifact:
         marker["files"],
         marker.get("sizes", {}),
         None if uses is None else tuple(uses),
+        marker.get("objects", {}),
+        fetch,
+    )
+
+
+def marker_bytes(artifact: Artifact) -> bytes:
+    """The marker of a folder in which every file has its own name; inverse of `artifact_of`."""
+    marker: dict[str, Any] = {
+        "kind": artifact.kind,
+        "digest": artifact.digest,
+        "content": artifact.content,
+        "seconds": artifact.seconds,
+        "files": artifact.files,
+        "sizes": artifact.sizes,
+    }
+    return (
+        json.dumps(marker if artifact.uses is None else {**marker, "uses": list(artifact.uses)}, indent=1).encode()
+        + b"\n"
     )
 
 

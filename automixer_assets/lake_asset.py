@@ -317,7 +317,7 @@ def _materialize(
             "made from": pins_table(scope.instance, build.pins),
             "seconds": {"plan": round(planned - started, 3), "write": artifact.seconds, "reused": reused},
             "uri": artifact.uri,
-            "folder": dg.MetadataValue.path(str(artifact.path)),
+            "folder": dg.MetadataValue.path(scope.lake.location(artifact.uri)),
             "sha256": artifact.content,
             "pins": dg.MetadataValue.json(pins_json(build.pins)),
             "settings": dg.MetadataValue.json({"slice": build.settings}),

@@ -13,18 +13,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from automixer_assets.errors import AutomixerError
+from automixer_assets import remote_removal
 from automixer_assets.files import files_below, sync_folder, write_atomically
-from automixer_assets.lake import Artifact, Lake
-from automixer_assets.locks import alone
+from automixer_assets.lake import PARTIAL, Artifact, Lake
+from automixer_assets.remote_lake import RemoteLake
 
 TRASH = ".trash"
-PARTIAL = ".partial-"
 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """The working folder of a pass that was killed, or of one that runs."""
+    """The working folder of a pass that was killed, or of one that runs; and what it had uploaded so far."""
 
     uri: str
     path: Path
@@ -33,6 +32,9 @@ class Unfinished:
 
 def artifacts(lake: Lake) -> Iterator[Artifact]:
     """Everything that is published, by kind and digest."""
+    if isinstance(lake, RemoteLake):
+        yield from remote_removal.artifacts(lake)
+        return
     for kind in _kinds(lake):
         for folder in sorted(path for path in kind.iterdir() if path.is_dir() and not path.name.startswith(".")):
             artifact = lake.find(kind.name, folder.name)
@@ -42,11 +44,18 @@ def artifacts(lake: Lake) -> Iterator[Artifact]:
 
 def unfinished(lake: Lake) -> list[Unfinished]:
     """Working folders, by kind and digest."""
-    return [
-        Unfinished(f"{kind.name}/{folder.name.removeprefix(PARTIAL)}", folder, folder_size(folder))
+    found = {
+        f"{kind.name}/{folder.name.removeprefix(PARTIAL)}": folder
         for kind in _kinds(lake)
         for folder in sorted(kind.glob(f"{PARTIAL}*"))
-    ]
+    }
+    sizes = {uri: folder_size(folder) for uri, folder in found.items()}
+    if isinstance(lake, RemoteLake):
+        for uri, size in remote_removal.leftovers(lake).items():
+            kind, _, digest = uri.partition("/")
+            found.setdefault(uri, lake.root / kind / f"{PARTIAL}{digest}")
+            sizes[uri] = sizes.get(uri, 0) + size
+    return [Unfinished(uri, found[uri], sizes[uri]) for uri in sorted(found)]
 
 
 def artifact_size(artifact: Artifact) -> int:
@@ -63,17 +72,22 @@ def folder_size(folder: Path) -> int:
 @contextlib.contextmanager
 def nothing_running(lake: Lake) -> Iterator[None]:
     """Keep every materialisation waiting; raises AutomixerError where one is at work."""
-    with alone(lake.users) as mine:
-        if not mine:
-            raise AutomixerError("something is being materialised: wait until it ends, or cancel it, then run again")
+    with lake.alone():
         yield
+        if isinstance(lake, RemoteLake):
+            remote_removal.sweep(lake)
 
 
 def discard(lake: Lake, uri: str, folder: Path, why: str | None = None) -> None:
     """Move a folder of the lake into the trash; `why` is left behind as a note, half a sentence long."""
-    if why is not None:
-        today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        write_atomically(lake.tombstone(uri), f"was removed by `automixer gc` on {today}, {why}\n".encode())
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    note = None if why is None else f"was removed by `automixer gc` on {today}, {why}\n".encode()
+    if isinstance(lake, RemoteLake):
+        remote_removal.discard(lake, uri, note)
+    elif note is not None:
+        write_atomically(lake.tombstone(uri), note)
+    if not folder.exists():
+        return
     trash = lake.root / TRASH
     trash.mkdir(exist_ok=True)
     target = trash / f"{folder.parent.name}-{folder.name}"
@@ -88,6 +102,12 @@ def empty_trash(lake: Lake) -> int:
     size = folder_size(trash)
     shutil.rmtree(trash, ignore_errors=True)
     return size
+
+
+def trash_size(lake: Lake) -> int:
+    """Bytes of what was discarded and not deleted yet."""
+    size = folder_size(lake.root / TRASH)
+    return size + remote_removal.removed_size(lake) if isinstance(lake, RemoteLake) else size
 
 
 def _kinds(lake: Lake) -> list[Path]:

@@ -56,18 +56,17 @@ def check_lineage(
 
 def _artifact_faults(node: Node, lake: Lake, digests: bool) -> Iterator[Fault]:
     if node.artifact is None:
-        note = lake.tombstone(node.event.uri)
-        said = note.read_text().strip() if note.exists() else "is missing or incomplete"
-        yield Fault(node.name, str(lake.root / node.event.uri), said)
+        said = lake.removal_note(node.event.uri) or "is missing or incomplete"
+        yield Fault(node.name, lake.location(node.event.uri), said)
         return
     if node.artifact.content != node.event.sha256:
-        yield Fault(node.name, str(node.artifact.path), "was replaced: its content is not what was pinned")
+        yield Fault(node.name, lake.location(node.artifact.uri), "was replaced: its content is not what was pinned")
     for name, sha256 in node.artifact.files.items():
-        path = node.artifact.path / name
-        if not path.exists():
-            yield Fault(node.name, str(path), "was deleted")
-        elif path.stat().st_size != file_size(node.artifact, name) or (digests and file_sha256(path) != sha256):
-            yield Fault(node.name, str(path), "was changed")
+        found, place = lake.stored(node.artifact, name, digests=digests), lake.location(f"{node.artifact.uri}/{name}")
+        if found is None:
+            yield Fault(node.name, place, "was deleted")
+        elif found.size != file_size(node.artifact, name) or (digests and found.sha256 != sha256):
+            yield Fault(node.name, place, "was changed")
 
 
 def _source_faults(name: str, source: Source, path: Path) -> Iterator[Fault]:

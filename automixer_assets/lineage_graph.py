@@ -179,8 +179,10 @@ def _files_json(artifact: Artifact) -> list[dict[str, Any]]:
 
 def file_size(artifact: Artifact, name: str) -> int | None:
     """Bytes as published; of folders older than that record, as found; None where the file is gone as well."""
+    if size := artifact.sizes.get(name):
+        return size
     path = artifact.path / name
-    return artifact.sizes.get(name) or (path.stat().st_size if path.exists() else None)
+    return path.stat().st_size if path.exists() else None
 
 
 def _source_json(source: Source) -> dict[str, Any]:

@@ -65,9 +65,7 @@ def holder(lock: Path) -> str:
 @contextlib.contextmanager
 def shared(lock: Path) -> Iterator[None]:
     """Hold `lock` together with other readers, waiting for whoever has it `alone`; the file stays."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
+    with _waiting_for(lock, fcntl.LOCK_SH):
         yield
 
 
@@ -77,6 +75,21 @@ def alone(lock: Path) -> Iterator[bool]:
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a") as file:
         yield _locked(file, fcntl.LOCK_EX)
+
+
+@contextlib.contextmanager
+def in_turn(lock: Path) -> Iterator[None]:
+    """Hold `lock` alone, waiting for whoever has it; the file stays."""
+    with _waiting_for(lock, fcntl.LOCK_EX):
+        yield
+
+
+@contextlib.contextmanager
+def _waiting_for(lock: Path, kind: int) -> Iterator[None]:
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as file:
+        fcntl.flock(file, kind)
+        yield
 
 
 def _locked(file: IO[str], kind: int) -> bool:

@@ -198,6 +198,10 @@ def applies(asset: str, partition: str, automixer: Automixer) -> bool:
 
 
 def _failure(step: Step, result: dg.ExecuteInProcessResult) -> str:
+    checks = [each for each in result.get_asset_check_evaluations() if not each.passed and each.blocking]
+    if checks:
+        found = "; ".join(f"{each.check_name}: {each.description}" for each in checks)
+        return f"{step.name} is made but does not pass its checks, so nothing goes on from it ({found})"
     for event in result.all_events:
         if event.is_step_failure:
             data = event.step_failure_data

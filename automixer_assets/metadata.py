@@ -14,6 +14,7 @@ import polars as pl
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Drawing = Callable[["Axes"], None]
 MAX_TABLE_ROWS = 60
 SAMPLED_ROWS = 200_000
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -98,17 +99,25 @@ def number(value: Any) -> float:
     return float("nan") if value is None else float(value)
 
 
-def plot(draw: Callable[[Axes], None], *, width: float = 7.0, height: float = 3.4) -> dg.MarkdownMetadataValue:
+def plot(draw: Drawing, *, width: float = 7.0, height: float = 3.4) -> dg.MarkdownMetadataValue:
     """An inline image of what `draw` puts on the axes."""
+    return plots([draw], width=width, height=height)
+
+
+def plots(draws: Sequence[Drawing], *, width: float = 7.0, height: float = 3.4) -> dg.MarkdownMetadataValue:
+    """Several drawings as one inline image, two beside one another."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    columns = min(2, len(draws))
+    rows = -(-len(draws) // columns)
+    figure = Figure(figsize=(width * (1.3 if columns > 1 else 1), height * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    draw(axes)
+    for number, draw in enumerate(draws, start=1):
+        axes = figure.add_subplot(rows, columns, number)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+        draw(axes)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=80)
     return dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()})")

@@ -86,12 +86,13 @@ def _touched(manifest: Manifest, lake: Lake, entries: pl.DataFrame) -> TouchedMi
         for snapshot, folder in corpora.items()
         for path in sorted(folder.glob("shard-*.parquet"))
     }
+    root = lake.root_with(manifest.selection_uris)
     groups: dict[str, int] = {}
     found: dict[tuple[str, str, int], str] = {}
     for group in manifest.groups:
         for shard in group.shards:
             rows = named[shard.snapshot, shard.shard]
-            kept = rows.join(pl.read_parquet(lake.root / shard.uri, columns=["row"]), on="row", how="semi")
+            kept = rows.join(pl.read_parquet(root / shard.uri, columns=["row"]), on="row", how="semi")
             groups[group.name] = groups.get(group.name, 0) + kept.height
             found |= {(shard.snapshot, shard.shard, row): doc_id for row, doc_id in kept.iter_rows()}
     first_ids = [doc_id for _, doc_id in sorted(found.items())][:FIRST_IDS]

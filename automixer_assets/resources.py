@@ -13,6 +13,7 @@ from pydantic import Field
 from automixer_assets.corpus.sources import SnapshotSources, open_sources
 from automixer_assets.errors import ConfigurationError
 from automixer_assets.lake import Lake
+from automixer_assets.lake_address import open_lake
 from automixer_assets.settings import Settings
 from automixer_assets.settings_file import load_document, load_settings, parse_settings
 
@@ -103,7 +104,8 @@ class Automixer(dg.ConfigurableResource):
         return Automixer(document=self.document or load_document(config_path(), self.overrides))
 
     def lake(self) -> Lake:
-        return Lake(state_folder() / "lake")
+        """At AUTOMIXER_LAKE, a folder or a URL such as s3://bucket/prefix; by default below the state folder."""
+        return open_lake(os.environ, state_folder())
 
     def sources(self) -> SnapshotSources:
         """Where the crawl snapshots lie."""

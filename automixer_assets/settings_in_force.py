@@ -27,6 +27,7 @@ MADE_UNDER: dict[str, tuple[str, ...]] = {
     "grouped_shards": ("mixtures.{key}", "recipes.{recipe}", "tasks.names", "corpus.removal_list"),
     "weight_manifest": ("mixtures.{key}", "recipes.{recipe}"),
     "weight_uncertainty": ("mixtures.{key}", "recipes.{recipe}"),
+    "group_characteristics": ("corpus.labels",),
     "item_contributions": ("mixtures.{key}", "recipes.{recipe}", "tasks.names", "corpus.removal_list", "seed"),
     "trainer_exports": ("mixtures.{key}", "recipes.{recipe}"),
     "target_runs": ("targets", "tasks", "seed"),

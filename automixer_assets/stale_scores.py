@@ -14,6 +14,9 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.lake_asset import LakeAsset, by_name, input_digest, planned
 from automixer_assets.lineage import latest, upstream
 from automixer_assets.partitions import checkpoints_of, multi_key
+from automixer_assets.plan_sizes import Given, constants_path, measure
+from automixer_assets.planning.constants import load_constants
+from automixer_assets.planning.stages import Stages
 from automixer_assets.resources import Automixer
 
 RATE_SAMPLE = 20
@@ -22,7 +25,10 @@ RATE_SAMPLE = 20
 
 @dataclass(frozen=True)
 class StaleScores:
-    """What is not current of one proxy's scores. `seconds` is None where nothing was scored yet to measure speed by."""
+    """What is not current of one proxy's scores.
+
+    `seconds` is by the speed of past scorings, else by what `automixer calibrate` measured (`calibrated`), else None.
+    """
 
     proxy: str
     stale: list[str]
@@ -31,6 +37,7 @@ class StaleScores:
     tokens: int
     not_tokenized: list[str]
     seconds: float | None
+    calibrated: bool = False
 
     @property
     def cells(self) -> list[str]:
@@ -41,7 +48,9 @@ class StaleScores:
         """What to know before asking for the scores."""
         if not self.cells:
             return f"all {self.current} scores of {self.proxy} are current"
-        time = "unknown, as nothing was scored yet" if self.seconds is None else f"about {_duration(self.seconds)}"
+        unscored = "unknown, as nothing was scored yet: run `automixer calibrate`"
+        time = unscored if self.seconds is None else f"about {_duration(self.seconds)}"
+        time += " by calibration" if self.calibrated else ""
         unknown = f" and {', '.join(self.not_tokenized)}, not tokenised yet" if self.not_tokenized else ""
         return (
             f"{len(self.stale)} scores of {self.proxy} are stale and {len(self.missing)} missing, {self.current} are "
@@ -75,8 +84,10 @@ def find_stale_scores(
                 n_tokens += tokens[snapshot] or 0
         unknown = [snapshot for snapshot in snapshots if tokens[snapshot] is None]
         rate = _tokens_per_second(instance, scores)
-        seconds = None if rate is None else n_tokens / rate
-        yield StaleScores(proxy, stale, missing, current, n_tokens, unknown if stale or missing else [], seconds)
+        cells = [*stale, *missing]
+        seconds = _planned_seconds(instance, automixer, proxy, cells) if rate is None else n_tokens / rate
+        calibrated = rate is None and seconds is not None
+        yield StaleScores(proxy, stale, missing, current, n_tokens, unknown if cells else [], seconds, calibrated)
 
 
 def _versions(
@@ -130,6 +141,28 @@ def _tokens_per_second(instance: dg.DagsterInstance, scores: LakeAsset) -> float
         if record.asset_materialization and "tokens per second" in record.asset_materialization.metadata
     ]
     return statistics.median(found) if found and statistics.median(found) > 0 else None
+
+
+def _planned_seconds(
+    instance: dg.DagsterInstance, automixer: Automixer, proxy: str, cells: Sequence[str]
+) -> float | None:
+    """What the plan says of these cells; None where nothing was calibrated, or a size is not known."""
+    if not constants_path().is_file():
+        return None
+    try:
+        constants, workload = load_constants(constants_path()), measure(instance, automixer, Given())
+    except AutomixerError:
+        return None
+    trained = workload.trained().get(proxy)
+    if trained is None:
+        return None
+    sizes = {size.name: size for size in workload.snapshots}
+    stages, pairs = Stages(workload, constants), [cell.partition("|") for cell in cells]
+    return sum(
+        stages.scores(proxy, trained, checkpoint, sizes[snapshot]).cost.seconds
+        for checkpoint, _, snapshot in pairs
+        if snapshot in sizes
+    )
 
 
 def _duration(seconds: float) -> str:

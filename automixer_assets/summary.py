@@ -26,10 +26,12 @@ from automixer_assets.pages.mixture import (
     exposure_histogram,
     manifest_budget,
     manifest_groups,
+    repetition_note,
 )
 from automixer_assets.pages.simulation import benchmark_grid
 from automixer_assets.pages.uncertainty import interval_grid, interval_notes, runners_up
 from automixer_assets.removals import RemovalReport
+from automixer_assets.settings import differing_options
 
 SHOWN_ENTRIES = 5
 
@@ -90,12 +92,13 @@ def export_panel(report: ExportReport) -> RenderableType:
 
 def manifest_tables(manifest: Manifest) -> Sequence[RenderableType]:
     """Groups of a mixture, and what applies to all of them."""
-    options = ", ".join(f"{name}={value}" for name, value in manifest.options.items()) or "none"
+    differing = differing_options(manifest.profile, manifest.options)
+    options = ", ".join(f"{name}={value}" for name, value in differing.items()) or "none"
     note = (
         f"profile {manifest.profile}, options that differ: {options}; snapshots: {', '.join(manifest.snapshots)}; "
         f"budget {manifest.token_budget:,} tokens, shortfall {manifest.shortfall:,}; "
         f"weight contrast {contrast_note(manifest)}; when a group runs out: {manifest.exhaustion_policy}; "
-        f"{doubt_note(manifest)}"
+        f"{doubt_note(manifest)}; {repetition_note(manifest)}"
     )
     title = f"Mixture {manifest.mixture}@{manifest.digest[:12]}"
     return [

@@ -285,6 +285,7 @@ def test_stale_scores_are_listed_with_their_price_and_nothing_starts(tmp_path: P
             "tokens": 0,
             "not_tokenized": [],
             "seconds": None,
+            "calibrated": False,
         }
     ]
     assert place.run("snapshot", "stale").stdout == "all 0 scores of demo are current\n"

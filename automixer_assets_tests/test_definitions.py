@@ -104,7 +104,7 @@ ASSETS: dict[str, tuple[str, str | None, set[str]]] = {
     "group_characteristics": (
         "mixture",
         "mixture",
-        {"grouped_shards", "tokenizer", "tokenized_corpus", "scored_items", "leakage"},
+        {"grouped_shards", "joint_influence", "tokenizer", "tokenized_corpus", "scored_items", "leakage"},
     ),
     "trainer_exports": ("mixture", "mixture", {"weight_manifest", "tokenized_corpus"}),
     "target_runs": (

@@ -21,6 +21,7 @@ METHOD = (
     "mixers",
     "microworld",
     "settings",
+    "planning",
 )
 METHOD_FILES = sorted(
     [path for folder in METHOD for path in (PACKAGE / folder).rglob("*.py")]

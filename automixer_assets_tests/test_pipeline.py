@@ -233,6 +233,19 @@ TABLES: dict[tuple[str, str], dict[str, type[pl.DataType] | pl.DataType]] = {
         "group": pl.String, "source": pl.String, "n_documents": pl.Int64, "n_leaked": pl.Int64,
         "leaked_tokens": pl.Int64,
     },
+    ("group_characteristics", "deciles.parquet"): {
+        "ranking": pl.String, "decile": pl.Int64, "lower": pl.Float64, "upper": pl.Float64, "n_documents": pl.Int64,
+        "mean_tokens": pl.Float64, "mean_language_score": pl.Float64, "mean_score": pl.Float64,
+        "mean_int_score": pl.Float64,
+    },
+    ("group_characteristics", "decile_shares.parquet"): {
+        "ranking": pl.String, "kind": pl.String, "decile": pl.Int64, "value": pl.String, "n_documents": pl.Int64,
+        "share_of_decile": pl.Float64, "share_of_value": pl.Float64,
+    },
+    ("group_characteristics", "retrieval.parquet"): {
+        "ranking": pl.String, "n_documents": pl.Int64, "n_planted": pl.Int64, "n_top": pl.Int64, "auc": pl.Float64,
+        "n_planted_top": pl.Float64, "precision": pl.Float64, "recall": pl.Float64, "precision_by_chance": pl.Float64,
+    },
     ("weight_manifest", "exposure.parquet"): {
         "content_hash": pl.String, "n_tokens": pl.Int64, "n_groups": pl.Int64, "n_copies": pl.Int64,
         "in_several_snapshots": pl.Boolean, "expected_exposures": pl.Float64,

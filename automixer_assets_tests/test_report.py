@@ -46,11 +46,24 @@ def test_a_report_holds_the_pages_behind_a_mixture_and_after_it(finished: World,
     assert parser.open == []
     headings = set(re.findall(r'<h2 id="([^"]+)">', document))
     assert {"weight_manifest[demo]", "grouped_shards[demo]", "selected_checkpoints[demo]"} <= headings
+    assert {"weight_uncertainty[demo]", "progress_ratio_table", "demo/proxy_run"} <= headings
     assert {"comparison_table", "target_runs[demo]", "group_characteristics[demo]", "demo/benchmark_table"} <= headings
     manifest = json.loads((finished.path("weight_manifest", "demo") / "manifest.json").read_text())
     text = " ".join(parser.words)
     assert all(group["name"] in text for group in manifest["groups"])
     assert f"{manifest['mixture']}@{manifest['digest']}" in text
+
+
+def test_a_reader_sees_tables_and_titles_and_no_markup_of_another_kind(finished: World, tmp_path: Path):
+    document = written(finished, "demo", tmp_path)
+    parser = Text()
+    parser.feed(document)
+    assert "Why these documents (Figure 5)" in parser.words
+    assert "Proxy on the benchmarks: demo" in parser.words
+    pins = document.split("<h3>made from</h3>")[1].split("</table>")[0]
+    assert pins.count("<tr>") > 3
+    assert "](" not in pins
+    assert not [word for word in parser.words if "|---|" in word]
 
 
 def test_a_report_needs_no_network_and_runs_no_script(finished: World, tmp_path: Path):

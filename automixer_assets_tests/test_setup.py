@@ -270,6 +270,7 @@ TARGETS = [
     "demo",
     "test",
     "test-exports",
+    "test-s3",
     "test-ui",
     "check",
     "dev",
@@ -283,7 +284,7 @@ def test_make_help_lists_every_target():
     phony = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
     assert phony and phony.group(1).split() == TARGETS
     listed = _make("help").stdout
-    assert re.findall(r"^  make ([a-z-]+) +\S+", listed, re.MULTILINE) == TARGETS
+    assert re.findall(r"^  make ([a-z0-9-]+) +\S+", listed, re.MULTILINE) == TARGETS
 
 
 def test_make_clean_deletes_state_outside_the_checkout_only_when_forced(tmp_path: Path):
@@ -304,7 +305,7 @@ def test_make_clean_deletes_state_outside_the_checkout_only_when_forced(tmp_path
 @pytest.mark.parametrize("state", ["", ".automixer"])
 def test_make_clean_deletes_the_default_state_and_the_environments(tmp_path: Path, state: str):
     (tmp_path / "Makefile").write_text(MAKEFILE)
-    for name in (".automixer", ".venv", ".venv-peers", ".venv-exports"):
+    for name in (".automixer", ".venv", ".venv-peers", ".venv-exports", ".venv-s3"):
         (tmp_path / name).mkdir()
     assert _make("clean", f"AUTOMIXER_STATE={state}", cwd=tmp_path).returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["Makefile"]

@@ -17,6 +17,7 @@ from automixer_assets.scorers._lexical import lexical_column
 from automixer_assets.settings_file import parse_settings
 from automixer_assets_tests.world import FIRST_SNAPSHOTS, World, tiny_settings
 
+SOURCES = {"front": ["*/segments/0/*"], "back": ["*/segments/1/*"]}
 RECIPES = {
     "perplexity": {"scorer": "perplexity", "proxy": "demo"},
     "random": {"scorer": "random"},
@@ -24,6 +25,7 @@ RECIPES = {
     "bm25": {"scorer": "bm25"},
     "blend": {"scorer": "influence_lexical", "proxy": "demo", "options": {"share": 0.25}},
     "oracle": {"scorer": "column", "options": {"file": "truth.parquet", "column": "teaches"}},
+    "strata": {"scorer": "stratified", "options": {"column": "file_path", "sources": SOURCES}},
     "last": {"proxy": "demo", "selection": "last"},
     "every": {"proxy": "demo", "selection": "all"},
 }
@@ -63,6 +65,13 @@ def kept(world: World, mixture: str) -> set[str]:
     return {doc_id for each in selections for doc_id in pl.read_parquet(each.path)["doc_id"]}
 
 
+def in_sources(world: World) -> dict[str, int]:
+    """Group -> how many documents its source has."""
+    paths = pl.concat(world.table("tokenized_corpus", snapshot, "shard-*.parquet") for snapshot in FIRST_SNAPSHOTS)
+    counted = paths.group_by(pl.col("file_path").str.extract("segments/(.)/")).len()
+    return {group: dict(counted.iter_rows())[part] for group, part in (("front", "0"), ("back", "1"))}
+
+
 def test_every_strategy_has_a_case_here():
     assert {str(recipe.get("scorer", "influence")) for recipe in RECIPES.values()} | {"uniform"} == set(
         strategy_names()
@@ -75,7 +84,10 @@ def test_a_strategy_is_a_mixture_in_settings(compared: World, name: str):
     groups = [group.name for group in manifest.groups]
     assert (groups == ["corpus"]) == (name in CORPUS_STRATEGIES)
     candidates = sum(documents(compared, snapshot).height for snapshot in FIRST_SNAPSHOTS)
-    assert {group.n_documents for group in manifest.groups} == {-(-candidates // 2)}
+    expected = {-(-candidates // 2)}
+    if name == "strata":
+        expected = {-(-n // 2) for n in in_sources(compared).values()}
+    assert {group.n_documents for group in manifest.groups} == expected
 
 
 def test_perplexity_keeps_documents_of_low_loss(compared: World):

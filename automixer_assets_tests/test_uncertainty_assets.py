@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ import pytest
 
 from automixer_assets.checks import check_contributions
 from automixer_assets.errors import AutomixerError
-from automixer_assets.lake import Artifact
 from automixer_assets.mixture.item_uncertainty import density_shifts, read_contributions
 from automixer_assets.mixture.manifest import Manifest, load_manifest
 from automixer_assets.pages.mixture import show_selected_checkpoints
@@ -139,7 +139,7 @@ def test_contributions_that_do_not_add_up_fail_the_check(finished: World, tmp_pa
     table = {"carried_utility": [1.0, 2.0], "scored_utility": [1.0, 2.5], "magnitude": [1.0, 2.0]}
     pl.DataFrame(table).write_parquet(tmp_path / "densities.parquet")
     artifact = finished.artifact("weight_manifest", "demo")
-    wrong = Artifact(**{**vars(artifact), "path": tmp_path})
+    wrong = replace(artifact, folder=tmp_path)
     assert not check_contributions(wrong).passed
     pl.DataFrame({**table, "scored_utility": [1.0, 2.001]}).write_parquet(tmp_path / "densities.parquet")
     assert check_contributions(wrong).passed

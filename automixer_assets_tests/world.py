@@ -6,7 +6,7 @@ Everything is real: files, events, training, scores. `create_world` writes the i
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -122,9 +122,14 @@ class World:
 
 def create_world(folder: Path) -> World:
     """Settings, the first two snapshots with some bad rows among them, and their registration; nothing is made yet."""
+    return prepare_world(folder, World)
+
+
+def prepare_world(folder: Path, open_world: Callable[[Path], World]) -> World:
+    """The same for a world of another kind."""
     folder.mkdir(parents=True)
     (folder / "settings.yaml").write_text(yaml.safe_dump(tiny_settings()))
-    world = World(folder)
+    world = open_world(folder)
     _write_microworld(world.state, FIRST_SNAPSHOTS)
     text = "The lighthouse keeper counted the copper lamps before the winter storm came."
     bad = [(EXTRA_ID, "again"), ("null", None), ("empty", ""), ("blank", " \n"), (None, "no id")]

@@ -2,7 +2,7 @@
 
 `world --seed N` writes a micro-world and which of its documents teach, below AUTOMIXER_STATE. `run --config FILE`
 materialises everything up to the comparison, the targets in `--processes` processes; killed, it goes on where it
-stopped. `table --config FILE` prints the comparison as Markdown, and what each strategy's scores took.
+stopped. `table --config FILE` prints the comparison as Markdown, held-out text, and what each strategy's scores took.
 """
 
 from __future__ import annotations
@@ -10,21 +10,33 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import fmean
 
 import dagster as dg
 import polars as pl
 
+from automixer_assets.assets.target_runs import SEED_RUN
 from automixer_assets.commands import open_automixer, open_instance
 from automixer_assets.comparison import MEAN_TASK
 from automixer_assets.errors import AutomixerError
+from automixer_assets.events import ancestors, events_of
 from automixer_assets.files import atomic_path
-from automixer_assets.lineage import latest
+from automixer_assets.lake import Lake
 from automixer_assets.microworld import SNAPSHOTS, write_microworld
 from automixer_assets.microworld.truth import read_truth
 from automixer_assets.pages.evaluation import comparison_grid, mean_grid
 from automixer_assets.resources import Automixer, state_folder
+
+KINDS = {
+    "proxy_run": "proxy",
+    "benchmark_table": "evaluation",
+    "influence_query": "queries",
+    "checkpoint_influence": "scoring",
+    "lexical_scores": "word counts",
+}
 
 
 def main() -> None:
@@ -84,26 +96,61 @@ def _automixer(config: Path, overrides: list[str], *arguments: str) -> None:
 
 
 def print_tables(config: Path, overrides: list[str]) -> None:
-    """The means over tasks, then bits per byte per task."""
+    """Means over tasks, results per task, held-out text per source, and the work behind each mixture."""
     automixer = open_automixer(config, overrides)
     targets = automixer.settings().targets
+    if targets is None:
+        raise AutomixerError(f"{config} has no `targets`: name the mixtures to compare")
     with open_instance() as instance:
-        comparison = pl.read_parquet(_made(automixer, instance, "comparison_table") / "comparison.parquet")
-    assert targets is not None
-    tables = [mean_grid(comparison, targets.baseline)]
-    by_task = comparison.filter(~pl.col("task").str.starts_with(MEAN_TASK))
-    tables += [comparison_grid(by_task, metric, targets.baseline) for metric in ("gold_bits_per_byte", "acc")]
+        comparison = pl.read_parquet(_made(automixer, instance, "comparison_table", None) / "comparison.parquet")
+        by_task = comparison.filter(~pl.col("task").str.starts_with(MEAN_TASK))
+        tables = [mean_grid(comparison, targets.baseline)]
+        tables += [comparison_grid(by_task, metric, targets.baseline) for metric in ("gold_bits_per_byte", "acc")]
+        mixtures = [targets.baseline, *(name for name in targets.mixtures if name != targets.baseline)]
+        if targets.held_out is not None:
+            runs = {name: _made(automixer, instance, "target_runs", name) for name in mixtures}
+            tables.append(
+                held_out_grid({name: pl.read_parquet(run / "held_out.parquet") for name, run in runs.items()})
+            )
+        tables.append(pl.DataFrame([work_behind(instance, automixer.lake(), name) for name in mixtures]))
     with pl.Config(tbl_formatting="MARKDOWN", tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True,
                    tbl_rows=-1, tbl_cols=-1, fmt_str_lengths=100, tbl_width_chars=10_000):  # fmt: skip
         for table in tables:
             print(table, end="\n\n")
 
 
-def _made(automixer: Automixer, instance: dg.DagsterInstance, asset: str) -> Path:
-    found = latest(instance, asset, None)
-    if found is None:
+def held_out_grid(runs: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Bits per byte of held-out text, sources x mixtures, mean over seeds; the last row is the mean over sources."""
+    columns = [
+        table.group_by("source").agg(pl.col("bits_per_byte").mean().round(3).alias(name)).sort("source")
+        for name, table in runs.items()
+    ]
+    grid = pl.concat([columns[0], *(column.drop("source") for column in columns[1:])], how="horizontal")
+    mean = grid.select(pl.lit("mean over sources").alias("source"), pl.exclude("source").mean().round(3))
+    return pl.concat([grid, mean])
+
+
+def work_behind(instance: dg.DagsterInstance, lake: Lake, mixture: str) -> dict[str, str | float]:
+    """Seconds of work in everything that a mixture was made from, by kind, beside the mean of its target runs."""
+    manifest = next(events_of(instance, "weight_manifest", mixture))
+    seconds = dict.fromkeys((*KINDS.values(), "rest"), 0.0)
+    for event in ancestors(instance, manifest.pins).values():
+        seconds[KINDS.get(event.asset.rpartition("/")[2], "rest")] += lake.open(event.uri).seconds
+    runs = lake.open(next(events_of(instance, "target_runs", mixture)).uri)
+    seeds = [lake.open(uri).seconds for uri in runs.uses or () if uri.startswith(SEED_RUN)]
+    return {
+        "mixture": mixture,
+        **{name: round(value, 1) for name, value in seconds.items()},
+        "all": round(sum(seconds.values()), 1),
+        "one target run": round(fmean(seeds), 1),
+    }
+
+
+def _made(automixer: Automixer, instance: dg.DagsterInstance, asset: str, partition: str | None) -> Path:
+    event = next(events_of(instance, asset, partition), None)
+    if event is None:
         raise AutomixerError(f"{asset} is not materialised: `python -m benchmarks.study run` makes it")
-    return automixer.lake().open(found.pin.uri).path
+    return automixer.lake().open(event.uri).path
 
 
 if __name__ == "__main__":

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from pathlib import Path
 
 import polars as pl
 
-from automixer_assets.answers.findings import Check
+from automixer_assets.answers.findings import UNREADABLE, Check
 from automixer_assets.answers.inputs import PinnedInputs
 from automixer_assets.errors import AutomixerError
-from automixer_assets.files import files_below
-from automixer_assets.lake import MARKER, digest_of, file_sha256
+from automixer_assets.lake import MARKER, Lake, digest_of, file_sha256
+from automixer_assets.lake_removal import artifact_size
 from automixer_assets.mixture.build import manifest_options
 from automixer_assets.mixture.manifest import (
     ManifestGroup,
@@ -49,8 +49,12 @@ def check_document(inputs: PinnedInputs) -> Check:
 
 def pinned_bytes(inputs: PinnedInputs) -> int:
     """How much `check_artifacts` will read."""
-    folders = [inputs.lake.root / pin.uri for pin in _every_pin(inputs) if pin.uri]
-    return sum(path.stat().st_size for folder in folders for path in files_below(folder))
+    size = 0
+    for pin in _every_pin(inputs):
+        with contextlib.suppress(*UNREADABLE):  # `check_artifacts` says what cannot be read
+            artifact = inputs.lake.find_uri(pin.uri) if pin.uri else None
+            size += 0 if artifact is None else artifact_size(artifact)
+    return size
 
 
 def check_artifacts(inputs: PinnedInputs, progress: Progress) -> Check:
@@ -62,8 +66,8 @@ def check_artifacts(inputs: PinnedInputs, progress: Progress) -> Check:
         if pin.uri is None:
             check.differ(f"pins[{pin.asset}[{pin.partition}]].uri", None, "a folder of the lake")
             continue
-        with check.reading(str(inputs.lake.root / pin.uri)):
-            _check_folder(check, inputs.lake.root / pin.uri, pin, progress)
+        with check.reading(inputs.lake.location(pin.uri)):
+            _check_artifact(check, inputs.lake, pin.uri, pin.sha256, progress)
     return check
 
 
@@ -71,24 +75,22 @@ def _every_pin(inputs: PinnedInputs) -> list[Pin]:
     return [*inputs.pins.values(), *([inputs.published] if inputs.published else [])]
 
 
-def _check_folder(check: Check, folder: Path, pin: Pin, progress: Progress) -> None:
-    if not (folder / MARKER).exists():
-        raise AutomixerError(f"{folder} is missing or incomplete: restore it from a copy of the lake")
-    marker = json.loads((folder / MARKER).read_text())
-    check.equal(f"{folder / MARKER}: content", marker["content"], pin.sha256)
-    if not pin.uri or pin.uri.partition("/")[0] not in OWN_CONTENT:
-        check.equal(f"{folder / MARKER}: content of its list of files", digest_of(marker["files"]), marker["content"])
-    for name, digest in marker["files"].items():
-        path = folder / name
-        if not path.exists():
-            check.differ(str(path), "deleted", digest)
+def _check_artifact(check: Check, lake: Lake, uri: str, sha256: str | None, progress: Progress) -> None:
+    artifact, place = lake.find_uri(uri), lake.location(uri)
+    if artifact is None:
+        raise AutomixerError(f"{place} is missing or incomplete: restore it from a copy of the lake")
+    check.equal(f"{place}/{MARKER}: content", artifact.content, sha256)
+    if artifact.kind not in OWN_CONTENT:
+        check.equal(f"{place}/{MARKER}: content of its list of files", digest_of(artifact.files), artifact.content)
+    for name, digest in artifact.files.items():
+        found = lake.stored(artifact, name, digests=True)
+        if found is None:
+            check.differ(f"{place}/{name}", "deleted", digest)
             continue
-        check.equal(f"sha256 of {path}", file_sha256(path), digest)
-        progress.advance(path.stat().st_size)
-    listed = {*marker["files"], MARKER}
-    for path in files_below(folder):
-        if path.relative_to(folder).as_posix() not in listed:
-            check.differ(str(path), "present", "not a file of this artefact")
+        check.equal(f"sha256 of {place}/{name}", found.sha256, digest)
+        progress.advance(found.size)
+    for name in lake.unlisted(artifact):
+        check.differ(f"{place}/{name}", "present", "not a file of this artefact")
 
 
 def check_shards(inputs: PinnedInputs) -> Check:

@@ -16,7 +16,8 @@ from itertools import combinations
 
 import numpy as np
 
-from automixer_assets.answers.formulas import weights_by_appendix_b, weights_by_equation
+from automixer_assets.answers.formulas import weights_by_appendix_b, weights_by_equation, weights_by_size
+from automixer_assets.mixture.weights import size_power
 
 Side = str
 """`A`, before, or `B`, after."""
@@ -107,7 +108,10 @@ class Ingredients:
         """A group without documents, or that the side does not have, weighs nothing."""
         has_tokens = sums.n_tokens > 0
         live = np.flatnonzero(has_tokens if present is None else has_tokens & (present > 0)).tolist()
-        if rule == "equation":
+        power = size_power(rule)
+        if power is not None:
+            found = weights_by_size([int(sums.n_tokens[i]) for i in live], power)
+        elif rule == "equation":
             found = weights_by_equation([float(joint[i] / sums.n_tokens[i]) for i in live])
         else:
             spread = sums.highest - sums.lowest

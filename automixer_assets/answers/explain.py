@@ -58,17 +58,18 @@ class GroupAnswer:
         percentile, snapshot_percentile: percent of the mixture's (its snapshot's) documents with a lower utility.
         margin: utility - threshold; at or above 0 the group would keep it.
         kept: whether its selection file holds it.
+        utility: None where the document is no candidate of the group, as percentiles and margin then are.
         times_read: how often the group reads this document; 0 if it does not keep it, or its sample leaves it out.
     """
 
     group: str
     checkpoint: str | None
     tasks: tuple[TaskScore, ...]
-    utility: float
-    percentile: float
-    snapshot_percentile: float
+    utility: float | None
+    percentile: float | None
+    snapshot_percentile: float | None
     threshold: float
-    margin: float
+    margin: float | None
     kept: bool
     times_read: float
 
@@ -176,10 +177,10 @@ def _group(inputs: PinnedInputs, place: Place, group: ManifestGroup, joint: dict
         checkpoint=group.checkpoint,
         tasks=_tasks(inputs, place, group.name),
         utility=utility,
-        percentile=_percentile(_joint_files(inputs), column, utility),
-        snapshot_percentile=_percentile(here, column, utility),
+        percentile=None if utility is None else _percentile(_joint_files(inputs), column, utility),
+        snapshot_percentile=None if utility is None else _percentile(here, column, utility),
         threshold=group.threshold,
-        margin=utility - group.threshold,
+        margin=None if utility is None else utility - group.threshold,
         kept=_holds(selection, place.row),
         times_read=_read_by(inputs, place, group),
     )
@@ -213,8 +214,9 @@ def _joint_files(inputs: PinnedInputs) -> list[Path]:
 
 
 def _percentile(files: Sequence[Path], column: str, value: float) -> float:
-    """Percent of the documents of these files with a lower value."""
-    below = pl.scan_parquet(list(map(str, files))).select((pl.col(column) < value).sum(), pl.len().alias("n"))
+    """Percent of the documents of these files with a lower value, of those that have one."""
+    counts = (pl.col(column) < value).sum().alias("below"), pl.col(column).count().alias("n")
+    below = pl.scan_parquet(list(map(str, files))).select(counts)
     n_below, n = below.collect(engine="streaming").row(0)
     return 100 * n_below / n
 

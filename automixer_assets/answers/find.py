@@ -43,7 +43,7 @@ def find_inputs(instance: dg.DagsterInstance, lake: Lake, name: str) -> PinnedIn
         version = next((each for each in versions(instance, manifest.mixture) if each.digest == manifest.digest), None)
     else:
         version = _named(instance, lake, name)
-        manifest = read_manifest(lake.root / version.uri / "manifest.json")
+        manifest = read_manifest(lake.local(f"{version.uri}/manifest.json"))
     pins, unknown = closure(instance, manifest.pins)
     return PinnedInputs(manifest, lake, pins, tuple(unknown), None if version is None else _as_pin(version))
 

@@ -92,6 +92,12 @@ def weights_by_appendix_b(products: Sequence[float]) -> list[float]:
     return [product / math.fsum(products) for product in products]
 
 
+def weights_by_size(n_tokens: Sequence[int], power: float) -> list[float]:
+    """T^power / sum T^power."""
+    powers = [tokens**power for tokens in n_tokens]
+    return [value / math.fsum(powers) for value in powers]
+
+
 @dataclass(frozen=True)
 class Run:
     """A run played to its end: tokens per group, the weights from each token on at which they change, who stopped."""

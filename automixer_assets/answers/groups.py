@@ -68,10 +68,9 @@ def check_thresholds(inputs: PinnedInputs, shards: MixtureShards) -> tuple[Check
     thresholds: dict[str, float] = {}
     with check.reading(str(inputs.grouped / "groups.parquet")):
         summaries = {each.name: each for each in read_group_summaries(inputs.grouped)}
-        n_candidates = sum(int(shard.is_candidate.sum()) for shard in shards)
-        tokens = sum(int(shard.n_tokens[shard.is_candidate].sum()) for shard in shards)
-        keep = math.ceil(Fraction(str(inputs.mixture.top_share)) * n_candidates)
         for group in inputs.manifest.groups:
+            n_candidates, tokens = _candidates(shards, group.name)
+            keep = math.ceil(Fraction(str(inputs.mixture.top_share)) * n_candidates)
             stored, where = summaries[group.name], f"{inputs.grouped / 'groups.parquet'}: {group.name}"
             thresholds[group.name] = _threshold(shards, group.name, stored.threshold, keep)
             check.equal(f"{where}.threshold", stored.threshold, thresholds[group.name])
@@ -83,14 +82,23 @@ def check_thresholds(inputs: PinnedInputs, shards: MixtureShards) -> tuple[Check
     return check, thresholds
 
 
+def _candidates(shards: MixtureShards, group: str) -> tuple[int, int]:
+    """How many documents the group chooses from, and their tokens."""
+    n_candidates = tokens = 0
+    for shard in shards:
+        ranked = shard.is_ranked(group)
+        n_candidates, tokens = n_candidates + int(ranked.sum()), tokens + int(shard.n_tokens[ranked].sum())
+    return n_candidates, tokens
+
+
 def _threshold(shards: MixtureShards, group: str, stored: float, keep: int) -> float:
     above = at = 0
     for shard in shards:
-        utility = shard.utility(group)[shard.is_candidate]
+        utility = shard.utility(group)[shard.is_ranked(group)]
         above, at = above + int((utility > stored).sum()), at + int((utility == stored).sum())
     if above < keep <= above + at:
         return stored
-    return utility_at_rank(lambda: (shard.utility(group)[shard.is_candidate] for shard in shards), keep)
+    return utility_at_rank(lambda: (shard.utility(group)[shard.is_ranked(group)] for shard in shards), keep)
 
 
 def _check_ties(check: Check, shards: MixtureShards, group: str, threshold: float) -> None:
@@ -132,7 +140,7 @@ def _checked_members(check: Check, shard: MixtureShard, group: str, threshold: f
     check.equal_rows(f"{path}: utility", selection["utility"].to_numpy(), utility[rows])
     joint = shard.joint["joint_utility"].to_numpy()
     check.equal_rows(f"{path}: joint_utility", selection["joint_utility"].to_numpy(), joint[rows])
-    above, below = (utility > threshold) & shard.is_candidate, (utility < threshold) | ~shard.is_candidate
+    above, below = (utility > threshold) & shard.is_candidate, ~(utility >= threshold) | ~shard.is_candidate
     check.n_compared += len(kept)
     for row in np.flatnonzero(above & ~kept).tolist():
         check.differ(f"{path}: document {shard.doc_ids[row]!r} (row {row})", "left out", f"kept: {utility[row]:.9g}")

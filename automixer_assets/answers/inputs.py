@@ -16,7 +16,7 @@ from automixer_assets.lake import Lake
 from automixer_assets.mixture.candidates import Exclusions, LexicalFilter, without_copies
 from automixer_assets.mixture.manifest import Manifest, Pin
 from automixer_assets.mixture.score_columns import score_columns, selected_origins, selection_tasks
-from automixer_assets.settings import Mixture, Recipe
+from automixer_assets.settings import Mixture, Recipe, own_defaults
 
 Key = tuple[str, str | None]
 """(asset, partition)."""
@@ -61,9 +61,11 @@ class PinnedInputs:
                 f"{self.manifest.reference} pins no {name} that the event log knows: "
                 "use the state (AUTOMIXER_STATE) that the mixture was made in"
             )
-        folder = self.lake.root / pin.uri
+        folder = self.lake.local(pin.uri)
         if not folder.is_dir():
-            raise AutomixerError(f"{folder} ({name}) is missing: restore it from a copy of the lake")
+            raise AutomixerError(
+                f"{self.lake.location(pin.uri)} ({name}) is missing: restore it from a copy of the lake"
+            )
         return folder
 
     @property
@@ -71,7 +73,7 @@ class PinnedInputs:
         """The exposure ledger beside the published manifest."""
         if self.published is None or self.published.uri is None:
             return None
-        return self.lake.root / self.published.uri / "exposure.parquet"
+        return self.lake.local(f"{self.published.uri}/exposure.parquet")
 
     @cached_property
     def settings(self) -> tuple[Mixture, Recipe]:
@@ -156,7 +158,7 @@ def recorded_settings(manifest: Manifest) -> tuple[Mixture, Recipe]:
     Raises:
         AutomixerError: an option that this program does not know.
     """
-    options = {"recipe": {}, "mixture": {}}
+    options = {"recipe": own_defaults(Recipe, manifest.profile), "mixture": own_defaults(Mixture, manifest.profile)}
     for name, value in manifest.options.items():
         section, _, option = name.partition(".")
         options.get(section, {})[option] = value

@@ -11,7 +11,14 @@ import numpy as np
 import polars as pl
 
 from automixer_assets.answers.findings import Check
-from automixer_assets.answers.formulas import Run, densities, play, weights_by_appendix_b, weights_by_equation
+from automixer_assets.answers.formulas import (
+    Run,
+    densities,
+    play,
+    weights_by_appendix_b,
+    weights_by_equation,
+    weights_by_size,
+)
 from automixer_assets.answers.groups import Counted
 from automixer_assets.answers.inputs import PinnedInputs
 from automixer_assets.answers.samples import is_sampled
@@ -21,7 +28,7 @@ from automixer_assets.mixture.constraints import allocate_budget
 from automixer_assets.mixture.groups import list_selections
 from automixer_assets.mixture.item_uncertainty import density_shifts, read_contributions
 from automixer_assets.mixture.uncertainty import REPLICATES, weight_intervals
-from automixer_assets.mixture.weights import GroupTable
+from automixer_assets.mixture.weights import GroupTable, size_power
 
 ROWS_AT_ONCE = 2_000_000
 """Rows of the exposure ledger that are held in memory."""
@@ -43,7 +50,10 @@ def check_weights(inputs: PinnedInputs, counted: Counted) -> tuple[Check, dict[s
         check.close(f"{where}.density", group.density, found.density[i], counted.utility_terms[i] / sums[i].n_tokens)
         check.close(f"{where}.density_scaled", group.density_scaled, found.density_scaled[i], scaled_terms)
     appendix_b, equation = weights_by_appendix_b(found.token_product), weights_by_equation(found.density)
+    power = size_power(inputs.mixture.weight_rule)
     weights = equation if inputs.mixture.weight_rule == "equation" else appendix_b
+    if power is not None:
+        weights = weights_by_size([each.n_tokens for each in sums], power)
     used: dict[str, float] = {}
     for group, weight, other in zip(groups, weights, appendix_b, strict=True):
         right = check.close(f"groups[{group.name}].weight", group.weight, weight)

@@ -128,7 +128,7 @@ def check_joint_shard(check: Check, shard: MixtureShard, constants: dict[str, No
         utility, scale = _utility(shard, group, constants, documents)
         check.rows(f"{path}: {utility_column(group)}", shard.joint[utility_column(group)].to_numpy(), utility, scale)
     alphas = np.array([group.alpha for group in inputs.manifest.groups])
-    terms = alphas[:, None] * shard.utilities  # [groups, n]
+    terms = alphas[:, None] * np.nan_to_num(shard.utilities)  # [groups, n]
     joint = shard.joint["joint_utility"].to_numpy()
     check.rows(f"{path}: joint_utility", joint, terms.sum(axis=0), np.abs(terms).sum(axis=0))
     check.rows(f"{path}: joint_influence", shard.joint["joint_influence"].to_numpy(), -joint)

@@ -49,7 +49,7 @@ class MixtureShard:
 
     @cached_property
     def utilities(self) -> np.ndarray:
-        """[groups, n]"""
+        """[groups, n]; NaN where a document is no candidate of a group."""
         return np.array([self.joint[utility_column(group)].to_numpy() for group in self.groups])
 
     @cached_property
@@ -84,8 +84,12 @@ class MixtureShard:
     def doc_ids(self) -> pl.Series:
         return pl.read_parquet(self.joint_path, columns=["doc_id"]).to_series()
 
+    def is_ranked(self, group: str) -> np.ndarray:
+        """[n] bool: not excluded, and a candidate of that group."""
+        return self.is_candidate & ~np.isnan(self.utility(group))
+
     def utility(self, group: str) -> np.ndarray:
-        """[n], read alone."""
+        """[n], read alone; NaN where the document is no candidate of the group."""
         return pl.read_parquet(self.joint_path, columns=[utility_column(group)]).to_series().to_numpy()
 
 

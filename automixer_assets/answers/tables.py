@@ -13,6 +13,7 @@ from rich.text import Text
 from automixer_assets.answers.diff import GroupChange, MixtureDiff, Moves
 from automixer_assets.answers.explain import Explanation, GroupAnswer
 from automixer_assets.answers.findings import Verification
+from automixer_assets.answers.overlap import Agreement, Overlap
 from automixer_assets.summary import frame_table
 
 DIGEST = 12
@@ -164,6 +165,42 @@ def explanation_tables(found: Explanation) -> Sequence[RenderableType]:
     return parts
 
 
+def overlap_tables(found: Overlap) -> Sequence[RenderableType]:
+    """Agreement of the joint utilities at several shares, then of every pair of groups at the mixture's own."""
+    joint = pl.DataFrame([_agreement_row(each) for each in found.joint])
+    sampled = "" if found.sampled_share == 1 else f", a sample of {found.sampled_share:.1%}"
+    title = f"{short_reference(found.first)} and {short_reference(found.second)}: the top documents of joint utility"
+    caption = f"{found.n_documents:,} documents of {', '.join(found.snapshots)} that both have scored{sampled}"
+    parts = [frame_table(joint, title, caption)]
+    for name, cell in (("Overlap of top documents (by chance)", _overlap_cell), ("Rank correlation", _rank_cell)):
+        rows: dict[str, dict[str, Any]] = {}
+        for each in found.groups:
+            rows.setdefault(each.first, {"group": each.first})[each.second] = cell(each)
+        share = f" at the top {found.groups[0].top_share:.4g}" if cell is _overlap_cell else ""
+        caption = f"rows: groups of {short_reference(found.first)}; columns: of {short_reference(found.second)}"
+        parts.append(frame_table(pl.DataFrame(list(rows.values())), f"{name}{share}, group by group", caption))
+    return parts
+
+
+def _agreement_row(each: Agreement) -> dict[str, Any]:
+    return {
+        "top share": each.top_share,
+        "documents": each.n_first,
+        "in both": each.n_both,
+        "overlap": each.overlap,
+        "by chance": each.by_chance,
+        "rank correlation of all": each.rank_correlation,
+    }
+
+
+def _overlap_cell(each: Agreement) -> str:
+    return f"{each.overlap:.3f} ({each.by_chance:.3f})"
+
+
+def _rank_cell(each: Agreement) -> str:
+    return "–" if each.rank_correlation is None else f"{each.rank_correlation:+.3f}"
+
+
 def _copies(found: Explanation) -> str:
     if not found.copies:
         return "no copies"
@@ -179,13 +216,17 @@ def _group_row(group: GroupAnswer) -> dict[str, Any]:
     return {
         "group": group.group,
         "in it": "yes" if group.kept else "no",
-        "utility": f"{group.utility:.5g}",
+        "utility": _formatted(group.utility, ".5g"),
         "threshold": f"{group.threshold:.5g}",
-        "margin": f"{group.margin:+.5g}",
-        "percentile": f"{group.percentile:.1f}",
-        "in its snapshot": f"{group.snapshot_percentile:.1f}",
+        "margin": _formatted(group.margin, "+.5g"),
+        "percentile": _formatted(group.percentile, ".1f"),
+        "in its snapshot": _formatted(group.snapshot_percentile, ".1f"),
         "it is read": f"{group.times_read:.4g} times",
     }
+
+
+def _formatted(value: float | None, form: str) -> str:
+    return "no candidate" if value is None else format(value, form)
 
 
 def _task_rows(found: Explanation) -> list[dict[str, Any]]:

@@ -70,7 +70,7 @@ def plan_trainer_exports(scope: Scope) -> Build:
             with scope.progress(n_documents(manifest), "documents") as progress:
                 export_mixture(
                     manifest,
-                    scope.lake.root,
+                    scope.lake.root_with(manifest.selection_uris),
                     corpora,
                     export.format,
                     folder,

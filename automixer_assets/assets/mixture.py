@@ -49,6 +49,7 @@ from automixer_assets.version import git_commit
 GROUP = "mixture"
 GROUPING_SQL = (
     "candidate_totals",
+    "group_candidates",
     "utility_histogram",
     "utility_at_rank",
     "tied_rows",
@@ -110,6 +111,7 @@ def _weight_manifest_asset() -> LakeAsset:
             "mixture.exposure",
             "mixture.ledger",
             "mixers",
+            "mixers.group_size",
             "mixers.influence_density",
         ),
         plan=plan_weight_manifest,

@@ -77,10 +77,10 @@ def select_checkpoints(
 
     `best_per_task` takes each task's best step by the recipe's metric, equal steps merged; a checkpoint's tasks are
     those that are best there. Under `max_checkpoints` the tasks that are most alike are taken together, by trajectory
-    or by `cosines` of their gradients, until their best steps are few enough. `last`, `all` and `evenly:N` judge no
-    task: every task belongs to every checkpoint, `assignments` names the selected one where the task is best, and
-    under `max_checkpoints` the latest stay. An early checkpoint that the recipe asks for has a place among them, if
-    there are two. See `trajectories_of` for tasks near chance.
+    or by `cosines` of their gradients, until their best steps are few enough. `last`, `all`, `evenly:N` and `at:SHARE`
+    judge no task: every task belongs to every checkpoint, `assignments` names the selected one where the task is best,
+    and under `max_checkpoints` the latest stay. An early checkpoint that the recipe asks for has a place among them,
+    if there are two. See `trajectories_of` for tasks near chance.
 
     With `items` (the run's `items.parquet`), `assignments` says how sure each best step is.
 
@@ -107,10 +107,10 @@ def choose(run: Trajectories, recipe: Recipe, cosines: Cosines | None = None) ->
 
 
 def _choice(run: Trajectories, recipe: Recipe, cosines: Cosines | None) -> _Choice:
-    early = _early(run.checkpoints) if recipe.early_checkpoint else None
+    early = _nearest(run.checkpoints, EARLY_PROGRESS) if recipe.early_checkpoint else None
     if recipe.selection == "best_per_task":
         return _best_per_task(run, early, recipe.max_checkpoints, cosines)
-    return _fixed(run, _strategy_steps(recipe.selection, run.steps), early, recipe.max_checkpoints)
+    return _fixed(run, _strategy_steps(recipe.selection, run), early, recipe.max_checkpoints)
 
 
 def _chosen(choice: _Choice, recipe: Recipe) -> Chosen:
@@ -148,19 +148,21 @@ def _reserved(early: int | None, limit: int | None) -> tuple[int, ...]:
     return () if early is None or limit == 1 else (early,)
 
 
-def _strategy_steps(selection: str, steps: list[int]) -> list[int]:
-    """`evenly:N` takes N kept checkpoints at equal distances in their order, the last always among them."""
-    if selection == "last":
-        return steps[-1:]
-    if selection == "all":
-        return steps
-    count = min(int(selection.removeprefix("evenly:")), len(steps))
-    return [steps[-(-len(steps) * (index + 1) // count) - 1] for index in range(count)]
+def _strategy_steps(selection: str, run: Trajectories) -> list[int]:
+    """`evenly:N` takes N kept checkpoints at equal distances in their order, the last always among them; `at:SHARE`
+    the one nearest to that share of the run."""
+    name, _, number = selection.partition(":")
+    if name == "at":
+        return [_nearest(run.checkpoints, float(number))]
+    if name == "evenly":
+        count = min(int(number), len(run.steps))
+        return [run.steps[-(-len(run.steps) * (index + 1) // count) - 1] for index in range(count)]
+    return run.steps if name == "all" else run.steps[-1:]
 
 
-def _early(checkpoints: dict[int, Row]) -> int:
-    """The step nearest to a quarter of the run, ties to the earlier."""
-    return min(checkpoints, key=lambda step: (abs(checkpoints[step]["progress"] - EARLY_PROGRESS), step))
+def _nearest(checkpoints: dict[int, Row], progress: float) -> int:
+    """The step nearest to that share of the run, ties to the earlier."""
+    return min(checkpoints, key=lambda step: (abs(checkpoints[step]["progress"] - progress), step))
 
 
 def _alphas(tasks: dict[int, set[str]], rule: str) -> dict[int, float]:

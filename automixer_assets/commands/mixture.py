@@ -109,7 +109,7 @@ def mixture_export(
     with progress(label, n_documents(manifest), "documents", lambda line: errors.print(line)) as bar:
         report = export_mixture(
             manifest,
-            lake.root,
+            lake.root_with(manifest.selection_uris),
             pinned_snapshots(lake, manifest),
             format_,
             out_folder,
@@ -173,6 +173,28 @@ def mixture_diff(
     with progress("comparing", pass_length(*sides), "shards", errors.print) as watched:
         found = diff(sides[0], sides[1], watched)
     _show(found.as_json(), diff_tables(found), json_)
+
+
+@app.command("overlap")
+def mixture_overlap(
+    first: Annotated[str, typer.Argument(metavar="A", help="NAME, NAME@digest or a manifest.json")],
+    second: Annotated[str, typer.Argument(metavar="B", help="the same, of the other")],
+    top_share: Annotated[
+        float | None, typer.Option("--top-share", min=0, max=1, help="of documents; default: A's own")
+    ] = None,
+    json_: Json = False,
+    config: Config = None,
+) -> None:
+    """Say how far two mixtures, of two proxies or recipes, want the same documents: top documents and ranks."""
+    from automixer_assets.answers.find import find_inputs
+    from automixer_assets.answers.overlap import overlap
+    from automixer_assets.answers.tables import overlap_tables
+
+    automixer = open_automixer(config, None)
+    with open_instance() as instance:
+        sides = [find_inputs(instance, automixer.lake(), name) for name in (first, second)]
+    found = overlap(sides[0], sides[1], top_share)
+    _show(found.as_json(), overlap_tables(found), json_)
 
 
 @app.command("explain")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from automixer_assets.mixture.weights import GroupTable
+from automixer_assets.mixture.weights import GroupTable, size_power
 from automixer_assets.settings import Mixture
 
 
@@ -31,6 +31,11 @@ class Mixer(Protocol):
 
 def mixer_of(mixture: Mixture) -> Mixer:
     """The mixer that a mixture's settings ask for."""
+    from automixer_assets.mixers.group_size import GroupSize
     from automixer_assets.mixers.influence_density import InfluenceDensity
 
-    return InfluenceDensity(rule=mixture.weight_rule, nonpositive=mixture.nonpositive_density)
+    power = size_power(mixture.weight_rule)
+    if power is not None:
+        return GroupSize(power)
+    rule = "equation" if mixture.weight_rule == "equation" else "appendix_b"
+    return InfluenceDensity(rule=rule, nonpositive=mixture.nonpositive_density)

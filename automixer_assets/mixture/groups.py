@@ -7,11 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from automixer_assets.errors import AutomixerError
 
 UTILITY_PREFIX = "utility__"
+PARTIAL_GROUPS = b"automixer.partial_groups"
+"""Parquet metadata of scores in which a null utility means that the document is no candidate of that group.
+
+Without it a null is an error, as NaN always is.
+"""
 MEMBERSHIPS = "memberships.parquet"
 """Sums per shard and set of groups, in a grouped_shards folder (group_memberships.sql)."""
 
@@ -47,6 +53,11 @@ class GroupSummary:
     n_tokens: int
     n_candidates: int
     candidate_tokens: int
+
+
+def has_partial_groups(schema: pa.Schema) -> bool:
+    """Whether documents may be no candidates of some groups."""
+    return PARTIAL_GROUPS in (schema.metadata or {})
 
 
 def utility_column(group: str) -> str:

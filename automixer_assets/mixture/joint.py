@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from automixer_assets.errors import AutomixerError
-from automixer_assets.mixture.groups import UTILITY_PREFIX, utility_column
+from automixer_assets.mixture.groups import UTILITY_PREFIX, has_partial_groups, utility_column
 from automixer_assets.mixture.normalisation import Normalisation, score_parameters
 from automixer_assets.mixture.parquet import have_equal_bytes, read_columns, write_table
 from automixer_assets.mixture.sql import open_database, run_sql
@@ -74,15 +74,30 @@ def influence_utilities(
 
 
 def blend(utilities: pa.Table, alphas: Mapping[str, float]) -> pa.Table:
-    """Append joint_utility and joint_influence to a table of `utility__GROUP` columns."""
+    """Append joint_utility and joint_influence to a table of `utility__GROUP` columns.
+
+    Of a document that is no candidate of some groups the others are blended.
+    """
     groups = [name.removeprefix(UTILITY_PREFIX) for name in utilities.column_names if name.startswith(UTILITY_PREFIX)]
     if set(groups) != set(alphas):
         raise AutomixerError(f"alphas are given for {sorted(alphas)} but utilities for {sorted(groups)}; give one each")
     factors = [float(alphas[group]) for group in groups]
-    blended = run_sql("joint_influence", {"alphas": factors}, utilities=utilities)
+    blended = run_sql("joint_influence", {"alphas": factors}, utilities=_without_nulls(utilities))
     for name in blended.column_names:
         utilities = utilities.append_column(name, blended[name])
     return utilities
+
+
+def _without_nulls(utilities: pa.Table) -> pa.Table:
+    """Nothing is added for a group that a document is no candidate of."""
+    if not has_partial_groups(utilities.schema):
+        return utilities
+    groups = [name for name in utilities.column_names if name.startswith(UTILITY_PREFIX)]
+    n_groups = sum(utilities[name].is_valid().to_numpy().astype(np.int64) for name in groups)
+    if len(nowhere := np.flatnonzero(n_groups == 0)):
+        doc_id = utilities["doc_id"][int(nowhere[0])].as_py()
+        raise AutomixerError(f"document {doc_id!r} (row {nowhere[0]}) has no utility for any group; correct the scorer")
+    return pa.table({name: utilities[name].fill_null(0.0) for name in groups})
 
 
 def read_documents(path: Path) -> pa.Table:

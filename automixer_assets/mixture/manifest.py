@@ -168,6 +168,11 @@ class Manifest(Record):
         """NAME@digest."""
         return f"{self.mixture}@{self.digest}"
 
+    @property
+    def selection_uris(self) -> list[str]:
+        """Of every selection file."""
+        return [shard.uri for group in self.groups for shard in group.shards]
+
     @model_validator(mode="after")
     def _weights_sum_to_one(self) -> Manifest:
         names = {group.name for group in self.groups}

@@ -19,7 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from automixer_assets.errors import AutomixerError
-from automixer_assets.mixture.groups import MEMBERSHIPS, UTILITY_PREFIX, GroupSummary, utility_column
+from automixer_assets.mixture.groups import (
+    MEMBERSHIPS,
+    UTILITY_PREFIX,
+    GroupSummary,
+    has_partial_groups,
+    utility_column,
+)
 from automixer_assets.mixture.joint import QUERIES
 from automixer_assets.mixture.parquet import ROWS_PER_GROUP, read_columns, table_writer, write_table
 from automixer_assets.mixture.sql import Database, open_database
@@ -61,12 +67,12 @@ def regroup(*, joint: Sequence[JointShard], top_share: float, out: Path) -> None
         AutomixerError: no documents, shards of different recipes or queries, or a utility that is null or not finite.
     """
     shards = sorted(joint, key=lambda shard: (shard.snapshot, shard.shard))
-    groups = _common_groups(shards)
+    groups = common_groups(shards)
     parameters = shard_parameters(shards)
     with open_database(threads=THREADS) as database:
-        totals = candidate_totals(database, parameters["files"])
-        keep = kept_documents(totals["n_candidates"], top_share)
-        cuts = find_cuts(database, parameters, groups, keep, totals["n_candidates"])
+        totals = group_candidates(database, shards, groups)
+        keep = {group: kept_documents(totals[group]["n_candidates"], top_share) for group in groups}
+        cuts = find_cuts(database, parameters, keep, {group: totals[group]["n_candidates"] for group in groups})
     with ThreadPoolExecutor(THREADS) as threads:
         memberships = list(threads.map(lambda shard: _write_selections(shard, cuts, out), shards))
     write_table(pa.concat_tables(memberships), out / MEMBERSHIPS)
@@ -74,7 +80,7 @@ def regroup(*, joint: Sequence[JointShard], top_share: float, out: Path) -> None
         overlaps = database.table("group_overlap", {"file": str(out / MEMBERSHIPS)}).to_pylist()
     shared = {(row["group"], row["other"]): row for row in overlaps}
     summaries = [
-        GroupSummary(cut.group, cut.threshold, own["n_documents"], own["n_tokens"], **totals)
+        GroupSummary(cut.group, cut.threshold, own["n_documents"], own["n_tokens"], **totals[cut.group])
         for cut in cuts
         for own in [shared[cut.group, cut.group]]
     ]
@@ -106,20 +112,50 @@ def candidate_totals(database: Database, files: Sequence[str]) -> dict[str, int]
     return totals
 
 
-def find_cuts(
-    database: Database, parameters: Mapping[str, Any], groups: Sequence[str], keep: int, total: int
-) -> list[Cut]:
-    """Where groups end that keep `keep` of `total` documents each; `parameters` as from `shard_parameters`."""
-    files, thresholds, tied = parameters["files"], dict[str, float](), False
+def group_candidates(
+    database: Database, shards: Sequence[JointShard], groups: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    """Group -> n_candidates and candidate_tokens: all documents, but for groups that only rank some of them.
+
+    Raises:
+        AutomixerError: a joint utility that is no number, or a group that has no candidate at all.
+    """
+    files = shard_parameters(shards)["files"]
+    totals = candidate_totals(database, files)
+    if not has_partial_groups(pq.read_schema(shards[0].path)):
+        return dict.fromkeys(groups, totals)
+    found = {}
     for group in groups:
-        ranked = utility_at_rank(database, files, utility_column(group), keep, total)
+        parameters = {"files": files, "column": utility_column(group)}
+        found[group] = database.table("group_candidates", parameters).to_pylist()[0]
+    empty = [group for group in groups if not found[group]["n_candidates"]]
+    if totals["n_candidates"] and empty:
+        raise AutomixerError(
+            f"no document of the mixture's snapshots is a candidate of {', '.join(empty)}; "
+            "take the group out of the recipe's `options`, or add a snapshot that has it"
+        )
+    return found
+
+
+def find_cuts(
+    database: Database, parameters: Mapping[str, Any], keep: Mapping[str, int], totals: Mapping[str, int]
+) -> list[Cut]:
+    """Where groups end; `parameters` as from `shard_parameters`.
+
+    Args:
+        keep: group -> how many documents it keeps.
+        totals: group -> of how many candidates.
+    """
+    files, thresholds, tied = parameters["files"], dict[str, float](), False
+    for group in keep:
+        ranked = utility_at_rank(database, files, utility_column(group), keep[group], totals[group])
         thresholds[group] = ranked.utility
-        if ranked.n_above + ranked.n_tied > keep:
-            among = {"column": utility_column(group), "utility": ranked.utility, "rank": keep - ranked.n_above}
+        if ranked.n_above + ranked.n_tied > keep[group]:
+            among = {"column": utility_column(group), "utility": ranked.utility, "rank": keep[group] - ranked.n_above}
             database.store("tied_rows", {"files": files, "group": group, **among}, append=tied)
             tied = True
     last = {row.pop("group"): row for row in database.table("tied_documents", parameters).to_pylist()} if tied else {}
-    return [Cut(group, thresholds[group], **last.get(group, {})) for group in groups]
+    return [Cut(group, thresholds[group], **last.get(group, {})) for group in keep]
 
 
 def shard_parameters(shards: Sequence[JointShard]) -> dict[str, Any]:
@@ -168,7 +204,7 @@ def _cut_parameters(cut: Cut, shard: JointShard) -> dict[str, Any]:
     }
 
 
-def _common_groups(shards: Sequence[JointShard]) -> list[str]:
+def common_groups(shards: Sequence[JointShard]) -> list[str]:
     """Groups of the joint tables, in column order; all shards must agree, on the queries behind them too."""
     if not shards:
         raise AutomixerError("the mixture has no joint_influence shards; materialise joint_influence for its snapshots")
@@ -180,6 +216,11 @@ def _common_groups(shards: Sequence[JointShard]) -> list[str]:
         if names != expected or not names:
             raise AutomixerError(
                 f"{shard.path} has the utility columns {names} where {shards[0].path} has {expected}; "
+                "materialise joint_influence again for all snapshots of the mixture"
+            )
+        if has_partial_groups(schema) != has_partial_groups(first):
+            raise AutomixerError(
+                f"{shard.path} and {shards[0].path} do not agree on whether a null utility is meant; "
                 "materialise joint_influence again for all snapshots of the mixture"
             )
         if _queries(schema) != _queries(first):

@@ -97,7 +97,9 @@ def _threshold_shift(
     counts: dict[str, tuple[int, int]] = {}
     for snapshot, files in joint.items():
         utility = pl.scan_parquet([str(path) for path in files]).select(pl.col(utility_column(group)).alias("utility"))
-        counted = utility.select(pl.len(), (pl.col("utility") >= before).sum().alias("above"))
+        counted = utility.select(
+            pl.col("utility").count().alias("n"), (pl.col("utility") >= before).sum().alias("above")
+        )
         counts[snapshot] = counted.collect(engine="streaming").row(0)
     total = sum(n for n, _ in counts.values())
     parts = {name: (above - top_share * n) / total for name, (n, above) in counts.items()}

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from automixer_assets.errors import AutomixerError
+from automixer_assets.mixture.groups import has_partial_groups
 from automixer_assets.mixture.sql import Database
 
 BITS_PER_PASS = 16
@@ -82,7 +85,8 @@ def _histogram(
 
 def raise_unusable(database: Database, files: Sequence[str]) -> None:
     """Name the first document whose utility is no number."""
-    for bad in database.table("unusable_utilities", {"files": files}).to_pylist():
+    partial = any(has_partial_groups(pq.read_schema(file)) for file in files)
+    for bad in database.table("unusable_utilities", {"files": files, "partial_groups": partial}).to_pylist():
         raise AutomixerError(
             f"{bad['file']} has a null or NaN {bad['column_name']} for document {bad['doc_id']!r} (row {bad['row']}); "
             "materialise joint_influence again"

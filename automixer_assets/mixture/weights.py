@@ -97,6 +97,19 @@ def appendix_b_weights(groups: Sequence[GroupTable]) -> list[float]:
     return (products / products.sum()).tolist()
 
 
+def size_weights(groups: Sequence[GroupTable], power: float) -> list[float]:
+    """w_g = T_g^power / sum T^power; of sizes relative to the largest, which no power overflows."""
+    sizes = np.array([group.n_tokens for group in groups], dtype=np.float64)
+    powers = (sizes / sizes.max()) ** power
+    return (powers / powers.sum()).tolist()
+
+
+def size_power(weight_rule: str) -> float | None:
+    """The power in `size:POWER`; None for a rule that goes by influence."""
+    name, _, power = weight_rule.partition(":")
+    return float(power) if name == "size" else None
+
+
 def weight_contrast(weights: Sequence[float]) -> float | None:
     """Largest over smallest weight: 1 is no reweighting at all. None where the smallest is 0."""
     return max(weights) / min(weights) if min(weights) > 0 else None

@@ -12,22 +12,26 @@ from automixer_assets import metadata
 from automixer_assets.lake import Artifact
 from automixer_assets.lake_asset import Metadata
 from automixer_assets.mixture.characteristics import KINDS, SAMPLED_DOCUMENTS
+from automixer_assets.pages.deciles import decile_tables, show_deciles
 
 SHOWN_VALUES = 8
 NOTABLE_Z = 1.96
 """Values below are not shown: such a difference comes up by chance in one of twenty comparisons."""
-TABLES = ("characteristics", "quality", "examples", "leaked")
+TABLES = ("characteristics", "quality", "examples", "leaked", "deciles", "decile_shares", "retrieval")
 
 
 def show_group_characteristics(artifact: Artifact) -> Metadata:
     tables = dict(characteristics_tables(artifact.path))
     return {
         **{title: metadata.table(table) for title, table in tables.items()},
+        **show_deciles(artifact.path),
         "how terms are counted": (
             f"in at most {SAMPLED_DOCUMENTS:,} documents of the corpus, a document once; ranked by the z-score of the "
             "log-odds with an informative Dirichlet prior (Monroe et al. 2008)"
         ),
-        "SQL": metadata.sql(["characteristic_values", "document_values", "document_numbers"]),
+        "SQL": metadata.sql(
+            ["characteristic_values", "document_values", "document_numbers", "decile_sums", "planted_retrieval"]
+        ),
     }
 
 
@@ -37,12 +41,14 @@ def characteristics_tables(folder: Path) -> Iterator[tuple[str, pl.DataFrame]]:
         yield f"characteristic {kind}s", _values_by_group(folder, kind)
     yield "quality and length: mean (difference to the corpus in its standard deviations)", _quality(folder)
     yield "documents that repeat scored items, by source", _leaked(folder)
+    yield from decile_tables(folder)
     yield "some documents", _examples(folder)
 
 
 def characteristics_json(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The whole tables."""
-    return {name: pl.read_parquet(folder / f"{name}.parquet").to_dicts() for name in TABLES}
+    """The whole tables; those of deciles only where the version has them."""
+    files = {name: folder / f"{name}.parquet" for name in TABLES}
+    return {name: pl.read_parquet(path).to_dicts() for name, path in files.items() if path.exists()}
 
 
 def _values_by_group(folder: Path, kind: str) -> pl.DataFrame:

@@ -15,6 +15,7 @@ from automixer_assets.mixture.groups import UTILITY_PREFIX, utility_column
 from automixer_assets.mixture.manifest import Manifest, ManifestGroup, load_manifest
 from automixer_assets.mixture.normalisation import read_normalisation
 from automixer_assets.pages.uncertainty import runners_up
+from automixer_assets.settings import differing_options
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -164,6 +165,7 @@ def show_grouped_shards(artifact: Artifact, joint: dict[str, Artifact]) -> Metad
 def show_weight_manifest(artifact: Artifact) -> Metadata:
     manifest = load_manifest(artifact.path / "manifest.json")
     ledger = summarise_exposure(artifact.path / "exposure.parquet")
+    differing = differing_options(manifest.profile, manifest.options)
     return {
         "groups": metadata.table(_with_bars(manifest_groups(manifest))),
         "budget: what each group gives": metadata.table(manifest_budget(manifest)),
@@ -171,9 +173,10 @@ def show_weight_manifest(artifact: Artifact) -> Metadata:
         "mixture": manifest.reference,
         "how sure": doubt_note(manifest),
         "profile": manifest.profile,
-        "options that differ": ", ".join(f"{name}={value}" for name, value in manifest.options.items()) or "none",
+        "options that differ": ", ".join(f"{name}={value}" for name, value in differing.items()) or "none",
         "token budget": manifest.token_budget,
         "shortfall": manifest.shortfall,
+        "does the budget repeat documents": repetition_note(manifest),
         "snapshots": ", ".join(manifest.snapshots),
         "weight contrast (largest / smallest)": contrast_note(manifest),
         "highest exposure of a text": ledger.max_exposures,
@@ -252,6 +255,18 @@ def contrast_note(manifest: Manifest) -> str:
         return "unbounded: a group has weight 0"
     nearly = len(manifest.groups) > 1 and manifest.weight_contrast < NEARLY_UNIFORM
     return f"{manifest.weight_contrast:.3f}" + (" (warning: the weights are nearly uniform)" if nearly else "")
+
+
+def repetition_note(manifest: Manifest) -> str:
+    """Which groups the budget reads more than once, how often, and what caps or refuses that."""
+    repeated = sorted((group for group in manifest.groups if group.exposure > 1), key=lambda group: -group.exposure)
+    if not repeated:
+        return "no group is read more than once"
+    names = ", ".join(f"{group.name} {group.exposure:.3g} times" for group in repeated)
+    return (
+        f"warning: the budget of {manifest.token_budget:,} tokens is more than some groups hold, so they are repeated: "
+        f"{names}; `max_epochs` stops them, `limits.max_group_epochs: 1` refuses such a mixture"
+    )
 
 
 def doubt_note(manifest: Manifest) -> str:

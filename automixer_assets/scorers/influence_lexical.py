@@ -60,8 +60,9 @@ class BlendScorer:
 
 def _scorer(inputs: Inputs) -> BlendScorer:
     options = Options.model_validate(inputs.recipe.options)
+    influence = checkpoint_scorer(inputs, task_columns(inputs), "rank")
     knots = np.sort(lexical_column(inputs.reference_lexical(), options.lexical))
-    return BlendScorer(checkpoint_scorer(inputs, task_columns(inputs), "rank"), options, inputs.lexical(), knots)
+    return BlendScorer(influence, options, inputs.lexical(), knots)
 
 
 STRATEGY = Strategy(_scorer, options=Options, lexical=True)

@@ -30,6 +30,8 @@ from automixer_assets.settings.mixture import (
     QueryText,
     Recipe,
     SelectionMetric,
+    differing_options,
+    own_defaults,
     profile_differences,
 )
 from automixer_assets.settings.simulation import (
@@ -82,6 +84,8 @@ __all__ = [
     "Tasks",
     "Tokenizer",
     "Training",
+    "differing_options",
+    "own_defaults",
     "profile_differences",
 ]
 

@@ -26,6 +26,17 @@ class Arrival(Section):
     )
 
 
+class Labels(Section):
+    """What is known of documents from outside. Pages show where those of each label rank; nothing else reads it."""
+
+    file: str = Field(description="Parquet, a row per document; relative to AUTOMIXER_STATE")
+    column: str = Field(default="label", description="text, a number or a boolean")
+    id_column: str = "doc_id"
+    planted: list[str] = Field(
+        default_factory=list, description="labels of documents that a good mixture finds: retrieval is reported"
+    )
+
+
 class Corpus(Section):
     """Where crawl snapshots lie: `directory/<snapshot>/*.parquet` in FineWeb's columns.
 
@@ -45,6 +56,7 @@ class Corpus(Section):
         default="detect",
         description="what the lines of a text file are; a table has columns `id`, `url` or `content_hash`",
     )
+    labels: Labels | None = None
 
 
 class Tokenizer(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
@@ -17,7 +18,8 @@ Curvature = Literal["datainf", "identity", "kfac"]
 QueryText = Literal["sequence", "answer"]
 SelectionMetric = Literal["acc", "acc_norm", "gold_nll"]
 ChanceFallback = Literal["gold_nll", "none"]
-SELECTION_PATTERN = r"^(best_per_task|last|all|evenly:[1-9][0-9]*)$"
+WEIGHT_RULE_PATTERN = r"^(equation|appendix_b|size:(0|1|0?\.[0-9]+))$"
+SELECTION_PATTERN = r"^(best_per_task|last|all|evenly:[1-9][0-9]*|at:(0?\.[0-9]+|1))$"
 
 RECIPE_PROFILES: dict[str, dict[str, Any]] = {
     # The paper as written, read with the sign that its own formula gives (DESIGN, decisions).
@@ -25,6 +27,7 @@ RECIPE_PROFILES: dict[str, dict[str, Any]] = {
         "selection": "best_per_task",
         "selection_metric": "acc",
         "early_checkpoint": False,
+        "curvature": "datainf",
         "group_tasks": "assigned",
         "alpha": "steps",
         "normalisation": "none",
@@ -34,6 +37,7 @@ RECIPE_PROFILES: dict[str, dict[str, Any]] = {
         "selection": "best_per_task",
         "selection_metric": "gold_nll",
         "early_checkpoint": True,
+        "curvature": "kfac",
         "group_tasks": "all",
         "alpha": "steps",
         "normalisation": "median_mad",
@@ -57,7 +61,9 @@ class Recipe(Section):
     scorer: str = Field(default="influence", description="a strategy: a module of automixer_assets.scorers")
     options: dict[str, Any] = Field(default={}, description="the scorer's own")
     proxy: Key | None = None
-    selection: Annotated[str, StringConstraints(pattern=SELECTION_PATTERN)]
+    selection: Annotated[str, StringConstraints(pattern=SELECTION_PATTERN)] = Field(
+        description="best_per_task, last, all, evenly:N, or at:SHARE of the run (at:.25)"
+    )
     selection_metric: SelectionMetric
     early_checkpoint: bool = Field(description="add the kept checkpoint nearest to a quarter of the run")
     chance_fallback: ChanceFallback = Field(
@@ -139,7 +145,9 @@ class Mixture(Section):
     snapshots: list[Key] | Literal["all"] = "all"
     token_budget: int = Field(gt=0)
     top_share: float = Field(default=0.5, gt=0, le=1)
-    weight_rule: Literal["equation", "appendix_b"] = "equation"
+    weight_rule: Annotated[str, StringConstraints(pattern=WEIGHT_RULE_PATTERN)] = Field(
+        default="equation", description="equation, appendix_b, or size:POWER (0: equal shares, 1: as the tokens lie)"
+    )
     nonpositive_density: Literal["error", "softmax"]
     leaked_documents: Literal["keep", "exclude"] = Field(
         description="documents that repeat a scored benchmark item; excluded ones take no part in the top share"
@@ -204,3 +212,22 @@ def profile_differences(section: Recipe | Mixture) -> dict[str, Any]:
         for option, value in profiles[section.profile].items()
         if getattr(section, option) != value
     }
+
+
+def own_defaults(section: type[Recipe] | type[Mixture], profile: str) -> dict[str, Any]:
+    """Options that a profile sets although they have a default: what a manifest means that does not record them."""
+    profiles = RECIPE_PROFILES if section is Recipe else MIXTURE_PROFILES
+    fields = section.model_fields
+    return {option: fields[option].default for option in profiles.get(profile, {}) if not fields[option].is_required()}
+
+
+def differing_options(profile: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a manifest's options (`recipe.X`, `mixture.X`) those that its profile does not have as they are.
+
+    A manifest records whatever is not an option's own default, so that a profile may change after it was written.
+    """
+    profiles = {"recipe": RECIPE_PROFILES, "mixture": MIXTURE_PROFILES}
+    usual = {
+        f"{section}.{option}": value for section, each in profiles.items() for option, value in each[profile].items()
+    }
+    return {name: value for name, value in recorded.items() if name not in usual or usual[name] != value}

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from automixer_assets_tests.command import SNAPSHOT, Place, create_finished_place
+from automixer_assets_tests.command import DOCUMENTS, SNAPSHOT, Place, create_finished_place
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,19 @@ def test_a_mixture_equals_itself(place: Place):
     assert result.code == 0
     assert result.stdout.startswith("equal")
     assert json.loads(place.run("mixture", "diff", "uniform", "uniform", "--json").stdout)["equal"] is True
+
+
+def test_a_mixture_wants_the_same_documents_as_itself(place: Place):
+    result = place.run("mixture", "overlap", "uniform", str(_manifest(place)), "--top-share", "0.2", "--json")
+    assert result.code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["n_documents"] == DOCUMENTS
+    (pair,) = document["groups"]
+    assert (pair["n_first"], pair["overlap"], pair["by_chance"]) == (DOCUMENTS // 5, 1.0, 0.2)
+    assert pair["rank_correlation"] is None, "all utilities are equal"
+    shown = place.run("mixture", "overlap", "uniform", "uniform").stdout
+    assert "the top documents of joint utility" in shown
+    assert place.run("mixture", "overlap", "uniform", "nothing").code == 2
 
 
 def test_explain_shows_the_text_of_the_source(place: Place):

@@ -63,7 +63,7 @@ def test_scores_percentiles_and_groups_are_those_of_the_files(answers: Answers, 
         assert group.percentile == pytest.approx(100 * (everything[column] < own[column]).mean())
         assert group.snapshot_percentile == pytest.approx(100 * (joint[SNAPSHOT][column] < own[column]).mean())
         assert group.margin == pytest.approx(own[column] - stored.threshold)
-        assert group.kept == (group.margin >= 0)
+        assert group.margin is not None and group.kept == (group.margin >= 0)
         scores = pl.read_parquet(inputs.influence(group.group, SNAPSHOT) / "shard-*.parquet")
         influence = scores.filter(pl.col("doc_id") == document["doc_id"])
         for task in group.tasks:

@@ -136,6 +136,12 @@ def test_fixed_strategies_give_every_task_to_every_checkpoint(strategy: str, ste
     assert best == [(100, "p-step-000100"), (10, checkpoint_key("p", steps[0]))]
 
 
+@pytest.mark.parametrize(("share", "step"), [(".25", 20), ("0.26", 30), ("1", 100), (".01", 10)])
+def test_a_share_of_the_run_takes_the_nearest_checkpoint_for_every_task(share: str, step: int) -> None:
+    table = accuracies(a=[0.5] * 9 + [0.9], b=[0.5] * 10)
+    assert steps_tasks(select(table, selection=f"at:{share}")) == {step: ["a", "b"]}
+
+
 def test_the_early_checkpoint_is_nearest_to_a_quarter_of_the_run() -> None:
     table = accuracies(a=[0.5] * 9 + [0.9])
     selection = select(table, early_checkpoint=True)

@@ -121,19 +121,23 @@ def _work(snapshot: list[TokenShard], folder: Path, written: multiprocessing.Que
     written.put(run(model, snapshot, query, folder))
 
 
-def test_several_processes_score_each_shard_once(
-    model: PreTrainedModel, query: InfluenceQuery, snapshot: list[TokenShard], tmp_path: Path
-) -> None:
-    run(model, snapshot, query, tmp_path / "alone")
-    context = multiprocessing.get_context("fork")
+def _in_processes(count: int, snapshot: list[TokenShard], folder: Path) -> list[str]:
+    """Names of the shards that new processes wrote. Not forked: those would copy locks that this one's threads hold."""
+    context = multiprocessing.get_context("spawn")
     written = context.Queue()
-    workers = [context.Process(target=_work, args=(snapshot, tmp_path / "out", written)) for _ in range(3)]
+    workers = [context.Process(target=_work, args=(snapshot, folder, written)) for _ in range(count)]
     for worker in workers:
         worker.start()
-    names = [written.get(timeout=120) for _ in workers]
+    names = [written.get(timeout=600) for _ in workers]
     for worker in workers:
         worker.join()
-    assert sorted(name for of_worker in names for name in of_worker) == [shard.name for shard in snapshot]
+    return sorted(name for of_worker in names for name in of_worker)
+
+
+def test_several_processes_score_each_shard_once(snapshot: list[TokenShard], tmp_path: Path) -> None:
+    every = [shard.name for shard in snapshot]
+    assert _in_processes(1, snapshot, tmp_path / "alone") == every
+    assert _in_processes(3, snapshot, tmp_path / "out") == every
     assert contents(tmp_path / "out") == contents(tmp_path / "alone")
 
 
@@ -150,11 +154,11 @@ def test_a_shard_claimed_by_another_process_is_left_to_it_until_it_dies(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     held = context.Queue()
     holder = context.Process(target=_hold, args=(tmp_path / "out" / "shard-00001.parquet", held))
     holder.start()
-    assert held.get(timeout=60)
+    assert held.get(timeout=600)
     waited: list[set[str]] = []
 
     def kill_instead(_seconds: float) -> None:

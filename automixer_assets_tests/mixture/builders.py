@@ -42,7 +42,9 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def write_joint(root: Path, documents: Sequence[Document], groups: Sequence[str]) -> list[JointShard]:
+def write_joint(
+    root: Path, documents: Sequence[Document], groups: Sequence[str], metadata: dict[bytes, bytes] | None = None
+) -> list[JointShard]:
     """joint_influence shards of the documents, which come in (snapshot, shard, row) order."""
     shards = []
     for snapshot, shard in dict.fromkeys((each.snapshot, each.shard) for each in documents):
@@ -57,7 +59,7 @@ def write_joint(root: Path, documents: Sequence[Document], groups: Sequence[str]
         columns["joint_influence"] = pa.array([0 - each.joint_utility for each in rows], pa.float64())
         path = root / "joint" / snapshot / f"{shard}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table(columns), path)
+        pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path)
         shards.append(JointShard(snapshot, shard, path))
     return shards
 

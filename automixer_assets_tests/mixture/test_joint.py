@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from automixer_assets.errors import AutomixerError
-from automixer_assets.mixture.joint import QUERIES, write_joint_shard
+from automixer_assets.mixture.groups import PARTIAL_GROUPS
+from automixer_assets.mixture.joint import QUERIES, blend, write_joint_shard
 from automixer_assets.mixture.normalisation import Normalisation
 from automixer_assets_tests.mixture.builders import folder
 
@@ -136,3 +137,13 @@ def test_the_queries_behind_the_scores_are_recorded(tmp_path):
     )
     recorded = json.loads(pq.read_schema(tmp_path / "o.parquet").metadata[QUERIES])
     assert recorded == {"a": "digest-a", "b": "digest-b"}
+
+
+def test_only_groups_that_a_document_is_a_candidate_of_are_blended():
+    utilities = pa.table({"doc_id": ["a", "b"], "utility__g": [2.0, None], "utility__h": [None, 8.0]})
+    blended = blend(utilities.replace_schema_metadata({PARTIAL_GROUPS: b"true"}), {"g": 0.25, "h": 0.5})
+    assert blended["joint_utility"].to_pylist() == [0.5, 4.0]
+    assert blended["utility__g"].to_pylist() == [2.0, None]
+    nowhere = pa.table({"doc_id": ["a", "b"], "utility__g": pa.array([2.0, None])})
+    with pytest.raises(AutomixerError, match=r"'b' \(row 1\) has no utility for any group"):
+        blend(nowhere.replace_schema_metadata({PARTIAL_GROUPS: b"true"}), {"g": 1.0})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from automixer_assets.answers.inputs import recorded_settings
 from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture.build import manifest_options
 from automixer_assets.mixture.manifest import (
@@ -17,7 +18,7 @@ from automixer_assets.mixture.manifest import (
     validate_manifest_json,
     write_manifest,
 )
-from automixer_assets.settings import Mixture, Recipe
+from automixer_assets.settings import RECIPE_PROFILES, Mixture, Recipe, differing_options
 from automixer_assets_tests.mixture.tiny import GROUPS, PIN, tiny_mixture
 
 OLD_MANIFESTS = sorted((Path(__file__).parent / "manifests").glob("*.json"))
@@ -123,9 +124,25 @@ def test_options_name_every_departure_from_profile_and_defaults():
         "mixture.nonpositive_density": "softmax",
         "mixture.top_share": 0.3,
         "recipe.alpha": "uniform",
+        "recipe.curvature": "kfac",  # the robust profile's, but not the option's own default
         "recipe.profile": "robust",
         "recipe.query": "answer",
     }
+
+
+def test_a_profile_that_changes_later_does_not_change_what_a_manifest_says(tmp_path, monkeypatch):
+    manifest = tiny_mixture(tmp_path).manifest
+    recipe = Recipe.model_validate({"proxy": "p", "profile": "robust"})
+    mixture = Mixture.model_validate({"recipe": "r", "profile": "robust", "token_budget": 1})
+    options = manifest_options(mixture, recipe)
+    assert differing_options("robust", options) == {}, "nothing that a reader would want to hear about"
+    written = manifest.model_copy(update={"profile": "robust", "options": options})
+    before_profiles_had_it = manifest.model_copy(update={"profile": "robust", "options": {}})
+    assert recorded_settings(written)[1].curvature == recipe.curvature == "kfac"
+    assert recorded_settings(before_profiles_had_it)[1].curvature == "datainf"
+    monkeypatch.setitem(RECIPE_PROFILES["robust"], "curvature", "identity")
+    assert recorded_settings(written)[1].curvature == "kfac"
+    assert differing_options("robust", options) == {"recipe.curvature": "kfac"}
 
 
 def test_groups_of_another_recipe_are_refused(tmp_path):

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture import regroup as regroup_module
-from automixer_assets.mixture.groups import list_selections
+from automixer_assets.mixture.groups import PARTIAL_GROUPS, list_selections
 from automixer_assets.mixture.joint import QUERIES
 from automixer_assets.mixture.regroup import kept_documents, regroup
+from automixer_assets.mixture.weights import group_tables
 from automixer_assets_tests.mixture.builders import Document, folder, joint_tables, write_joint
-from automixer_assets_tests.mixture.reference import kept
+from automixer_assets_tests.mixture.reference import density, kept
 
 quick = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -80,6 +81,59 @@ def test_selection_files_carry_the_rows_of_the_joint_shard(table):
                 each = by_place[selection.snapshot, selection.shard, row["row"]]
                 assert (row["doc_id"], row["n_tokens"]) == (each.doc_id, each.n_tokens)
                 assert (row["utility"], row["joint_utility"]) == (each.utilities[selection.group], each.joint_utility)
+
+
+@quick
+@given(table=joint_tables(), data=st.data(), top_share=st.sampled_from([0.3, 0.5, 1.0]))
+def test_a_group_chooses_among_the_documents_that_have_a_utility_for_it(table, data, top_share):
+    groups, documents = table
+    ranked = {each.place: data.draw(st.sets(st.sampled_from(groups), min_size=1)) for each in documents}
+    candidates = {group: [each for each in documents if group in ranked[each.place]] for group in groups}
+    partial = [
+        replace(
+            each, utilities={group: each.utilities[group] if group in ranked[each.place] else None for group in groups}
+        )
+        for each in documents
+    ]
+    with folder() as root:
+        joint = write_joint(root, partial, groups, metadata={PARTIAL_GROUPS: b"true"})
+        empty = [group for group in groups if not candidates[group]]
+        if empty:
+            with pytest.raises(AutomixerError, match=f"is a candidate of {', '.join(empty)}; take"):
+                regroup(joint=joint, top_share=top_share, out=root / "grouped")
+            return
+        regroup(joint=joint, top_share=top_share, out=root / "grouped")
+        summaries = {row["group"]: row for row in pl.read_parquet(root / "grouped" / "groups.parquet").to_dicts()}
+        found = {group: places(root / "grouped", group) for group in groups}
+        sums = {each.name: each for each in group_tables(root / "grouped")} if all_have_tokens(summaries) else {}
+    for group, own in candidates.items():
+        expected = kept(own, group, math.ceil(round(top_share * len(own), 9)))
+        assert found[group] == {each.place for each in expected}
+        assert summaries[group]["n_candidates"] == len(own)
+        assert summaries[group]["candidate_tokens"] == sum(each.n_tokens for each in own)
+        assert summaries[group]["threshold"] == min(each.utilities[group] for each in expected)
+        if sums:
+            assert sums[group].density == pytest.approx(density(expected))
+
+
+def all_have_tokens(summaries: dict[str, dict]) -> bool:
+    return all(row["n_tokens"] for row in summaries.values())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_where_a_null_is_meant_a_nan_is_still_refused(tmp_path, value):
+    utilities = [None, 0.5, value]
+    documents = [replace(each, utilities={"g": utilities[each.row]}) for each in simple([1.0, 3.0, 2.0])]
+    joint = write_joint(tmp_path, documents, ["g"], metadata={PARTIAL_GROUPS: b"true"})
+    with pytest.raises(AutomixerError, match=r"utility__g for document 'd2' \(row 2\)"):
+        regroup(joint=joint, top_share=0.5, out=tmp_path / "grouped")
+
+
+def test_shards_that_mean_a_null_and_shards_that_do_not_are_refused_together(tmp_path):
+    joint = write_joint(tmp_path, simple([1.0], "A"), ["g"])
+    joint += write_joint(tmp_path, simple([1.0], "B"), ["g"], metadata={PARTIAL_GROUPS: b"true"})
+    with pytest.raises(AutomixerError, match="do not agree on whether a null utility is meant"):
+        regroup(joint=joint, top_share=0.5, out=tmp_path / "grouped")
 
 
 def test_the_helpful_half_is_kept_and_a_flipped_sign_keeps_the_other_half(tmp_path):

@@ -28,7 +28,14 @@ VIEWS = {
 
 
 NOT_IN_THE_PAPER = {
-    *("exposure", "exposure_histogram", "exposure_summary", "candidate_totals", "unusable_utilities"),
+    *(
+        "exposure",
+        "exposure_histogram",
+        "exposure_summary",
+        "candidate_totals",
+        "group_candidates",
+        "unusable_utilities",
+    ),
     *("characteristic_values", "document_values", "document_numbers", "group_examples"),
     *("sampled_documents", "sampled_members", "hashed_members"),
 }

@@ -98,7 +98,7 @@ def test_a_group_ends_at_the_last_document_of_a_full_sort(table, keep):
     keep = min(keep, len(documents))
     with folder() as root, open_database(threads=2) as database:
         parameters = shard_parameters(write_joint(root, documents, groups))
-        cuts = find_cuts(database, parameters, groups, keep, len(documents))
+        cuts = find_cuts(database, parameters, dict.fromkeys(groups, keep), dict.fromkeys(groups, len(documents)))
     for group, cut in zip(groups, cuts, strict=True):
         last = kept(documents, group, keep)[-1]
         ties = [each for each in documents if each.utilities[group] == last.utilities[group]]
@@ -134,12 +134,15 @@ def test_buckets_of_utilities_hold_each_value_between_the_bounds_once(values, sh
 
 
 @quick
-@given(values=st.lists(st.sampled_from([0.5, -1.0, None, math.nan, math.inf, -math.inf]), min_size=1, max_size=8))
-def test_the_first_utility_that_is_no_number_is_found_and_counted(values):
+@given(
+    values=st.lists(st.sampled_from([0.5, -1.0, None, math.nan, math.inf, -math.inf]), min_size=1, max_size=8),
+    partial_groups=st.booleans(),
+)
+def test_the_first_utility_that_is_no_number_is_found_and_counted(values, partial_groups):
     with folder() as root:
         file = write_column(root / "shard.parquet", "joint_utility", values)
         totals = run_sql("candidate_totals", {"files": [file]}).to_pylist()
-        found = run_sql("unusable_utilities", {"files": [file]}).to_pylist()
+        found = run_sql("unusable_utilities", {"files": [file], "partial_groups": partial_groups}).to_pylist()
     bad = [row for row, value in enumerate(values) if value is None or not math.isfinite(value)]
     expected = {"n_candidates": len(values), "candidate_tokens": sum(range(len(values))), "n_unusable": len(bad)}
     assert totals == [expected]
