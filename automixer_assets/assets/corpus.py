@@ -22,6 +22,7 @@ from automixer_assets.corpus.sources import fingerprint, require_unchanged
 from automixer_assets.corpus.tokenize import TOKENIZE_VERSION, tokenize_snapshot
 from automixer_assets.lake import folder_digest
 from automixer_assets.lake_asset import Build, Check, LakeAsset, Scope, lake_asset
+from automixer_assets.launch.job import corpus_launcher
 from automixer_assets.pages.corpus import (
     show_reference_sample,
     show_snapshot_inventory,
@@ -171,7 +172,13 @@ def plan_tokenized_corpus(scope: Scope) -> Build:
         documents = pl.scan_parquet(inventory.path / "documents" / "*.parquet").select(pl.len()).collect().item()
         with scope.progress(documents, "documents") as progress:
             tokenize_snapshot(
-                inventory.path, folder, tokenizer.path, out, snapshot=scope.key, on_progress=progress.advance
+                inventory.path,
+                folder,
+                tokenizer.path,
+                out,
+                snapshot=scope.key,
+                on_progress=progress.advance,
+                run=corpus_launcher(scope.settings.launchers, scope.log),
             )
 
     return scope.build(write, show_tokenized_corpus, resumable=True)

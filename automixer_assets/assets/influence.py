@@ -167,7 +167,7 @@ def _score_snapshot(scope: Scope, checkpoint: Path, query_folder: Path, corpus: 
     from automixer_assets.influence.copies import score_distinct_with
     from automixer_assets.proxy.tokenizer import tokenizer_digest
 
-    score = _launched(scope.settings.launchers, checkpoint, query_folder)
+    score = _launched(scope.settings.launchers, checkpoint, query_folder, scope.log)
     snapshot = open_tokenized(corpus)
     if snapshot.tokenizer_digest != tokenizer_digest(checkpoint):
         raise AutomixerError(
@@ -181,18 +181,23 @@ def _score_snapshot(scope: Scope, checkpoint: Path, query_folder: Path, corpus: 
         )
 
 
-def _launched(launchers: Launchers, checkpoint: Path, query_folder: Path) -> ScoreShards:
+def _launched(launchers: Launchers, checkpoint: Path, query_folder: Path, log: Callable[[str], None]) -> ScoreShards:
     """What scores shards where the settings say: in this process, or on Ray."""
     from automixer_assets.influence import InfluenceQuery, PassOptions, model_digest, score_shards
-    from automixer_assets.launch.scoring import score_shards_on_ray, scoring_job
+    from automixer_assets.launch.scoring import ScoringJob, score_shards_on_ray
     from automixer_assets.proxy.model import load_model
     from automixer_assets.proxy.tokenizer import tokenizer_digest
 
     digests, options = (model_digest(checkpoint), tokenizer_digest(checkpoint)), PassOptions(batch_tokens=BATCH_TOKENS)
     query = InfluenceQuery.load(query_folder, model_digest=digests[0], tokenizer_digest=digests[1])
     if launchers.scoring == "ray":
-        job = scoring_job(checkpoint, query_folder, digests, options, launchers.ray.gpus_per_worker)
-        return lambda shards, folder, report: score_shards_on_ray(job, shards, folder, launchers.ray, report)
+        device = "cuda" if launchers.ray.gpus_per_worker else "cpu"
+
+        def score_on_ray(shards: Sequence[TokenShard], folder: Path, report: OnProgress) -> None:
+            job = ScoringJob(checkpoint, query_folder, folder, *digests, options, device)
+            score_shards_on_ray(job, shards, launchers.ray, on_progress=report, log=log)
+
+        return score_on_ray
     model = load_model(checkpoint)
 
     def score(shards: Sequence[TokenShard], folder: Path, report: OnProgress) -> None:
