@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -16,6 +17,7 @@ from automixer_assets.corpus.inventory import (
     take_inventory,
     verify_sources,
 )
+from automixer_assets.corpus.inventory_parts import take_inventory_in_parts
 from automixer_assets.corpus.reference import write_reference_sample
 from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.corpus.sources import fingerprint, require_unchanged
@@ -102,7 +104,10 @@ def plan_snapshot_inventory(scope: Scope) -> Build:
     def write(out: Path) -> None:
         folder = sources.fetch(scope.key, files)
         with scope.progress(sum(_rows(folder / file.name) for file in files), "rows") as progress:
-            take_inventory(
+            take = take_inventory
+            if scope.settings.launchers.corpus != "local":
+                take = partial(take_inventory_in_parts, run=corpus_launcher(scope.settings.launchers, scope.log))
+            take(
                 folder,
                 out,
                 documents_per_shard=scope.settings.corpus.documents_per_shard,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,8 +15,7 @@ import pyarrow.parquet as pq
 from automixer_assets.corpus.inventory import read_texts, verify_sources
 from automixer_assets.corpus.shards import token_dtype, write_header
 from automixer_assets.files import atomic_path
-from automixer_assets.launch.job import RunTasks, require_folder, run_here
-from automixer_assets.locks import claimed
+from automixer_assets.launch.job import RunTasks, make_once, require_folder, run_here
 from automixer_assets.proxy.tokenizer import encode_batch, end_of_document, load_tokenizer, tokenizer_digest
 
 if TYPE_CHECKING:
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
 
 TOKENIZE_VERSION = "1"
 TEXTS_PER_CALL = 512
-POLL_SECONDS = 0.5
-"""Pause while another process is at the shard."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +41,13 @@ class TokenizingJob:
         end, dtype = end_of_document(tokenizer), token_dtype(len(tokenizer))
 
         def tokenize(name: str) -> None:
-            path = self.out / f"{name}.parquet"
-            while not path.exists():
-                with claimed(path) as mine:
-                    if mine and not path.exists():
-                        documents = pl.read_parquet(self.inventory / "documents" / path.name)
-                        _tokenize_shard(documents, self.snapshot_folder, tokenizer, end, dtype, self.out / name)
-                if not mine:
-                    time.sleep(POLL_SECONDS)
+            documents = self.inventory / "documents" / f"{name}.parquet"
+            make_once(
+                self.out / f"{name}.parquet",
+                lambda: _tokenize_shard(
+                    pl.read_parquet(documents), self.snapshot_folder, tokenizer, end, dtype, self.out / name
+                ),
+            )
 
         return tokenize
 

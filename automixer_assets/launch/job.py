@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from automixer_assets.errors import AutomixerError
+from automixer_assets.locks import claimed
 from automixer_assets.settings.launchers import Launchers
+
+POLL_SECONDS = 0.5
+"""Pause while another process is at a task."""
 
 Log = Callable[[str], None]
 OnDone = Callable[[str], None]
@@ -45,6 +50,16 @@ def corpus_launcher(launchers: Launchers, log: Log) -> RunTasks:
 
     workers = launchers.ray.without_gpus()
     return lambda job, tasks, on_done: run_on_ray(job, tasks, workers, on_done=on_done, log=log)
+
+
+def make_once(path: Path, make: Callable[[], None]) -> None:
+    """Return when `path` is there: made here by `make`, whole or not at all, or by another process that is at it."""
+    while not path.exists():
+        with claimed(path) as mine:
+            if mine and not path.exists():
+                make()
+        if not mine:
+            time.sleep(POLL_SECONDS)
 
 
 def require_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tokenising on a real Ray cluster: the local bytes, shards that are there stay, and nodes that see other files."""
+"""Inventories and tokenising on a real Ray cluster: the local bytes; what is there stays; a blind node is named."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from automixer_assets.corpus.inventory_parts import take_inventory_in_parts
 from automixer_assets.corpus.tokenize import TokenizingJob, tokenize_snapshot
 from automixer_assets.errors import AutomixerError
 from automixer_assets.launch.job import corpus_launcher
@@ -27,7 +28,19 @@ def nodes() -> Iterator[Any]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_an_inventory_is_that_of_the_local_pass(nodes: Any, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_source(tmp_path / "S" / f"{name}.parquet", [("in every file", "text"), ("empty", ""), *texts(12)])
+    inventory_of(tmp_path / "S", tmp_path / "local", documents_per_shard=5)
+    (tmp_path / "ray").mkdir()
+    take_inventory_in_parts(
+        tmp_path / "S", tmp_path / "ray", documents_per_shard=5, run=corpus_launcher(RAY, log=print)
+    )
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
 
 
 def test_tokens_are_those_of_the_local_pass_and_finished_shards_stay(nodes: Any, tmp_path: Path) -> None:
