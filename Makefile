@@ -15,7 +15,7 @@ REAL_EXPORTS := automixer_assets_tests/export/real
 LINEAGE := assets/weight_manifest?view=lineage&lineageScope=upstream&lineageDepth=20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-exports test-s3 test-ui check dev bench bench-peers clean
+.PHONY: help setup demo test test-exports test-ray test-s3 test-ui check dev bench bench-peers clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,6 +34,12 @@ test-exports: ## exports read by the trainers' own libraries; these go into .ven
 	@PYTHON="$(PYTHON)" bash scripts/setup-exports.sh .venv-exports
 	@HF_HUB_OFFLINE=1 AUTOMIXER_REQUIRE_TRAINERS=1 .venv-exports/bin/python -m pytest -o filterwarnings= \
 	--confcutdir=$(REAL_EXPORTS) $(REAL_EXPORTS) $(ARGS)
+
+test-ray: ## scoring on a Ray cluster of several nodes in this machine; Ray goes into .venv-ray
+	@PYTHON="$(PYTHON)" bash scripts/setup.sh .venv-ray
+	@.venv-ray/bin/python -m pip install --quiet --no-input --disable-pip-version-check -e '.[ray]'
+	@OMP_NUM_THREADS=1 RAY_USAGE_STATS_ENABLED=0 HF_HUB_OFFLINE=1 AUTOMIXER_REQUIRE_RAY=1 .venv-ray/bin/python -m pytest \
+	automixer_assets_tests/launch $(ARGS)
 
 test-s3: setup ## a lake in an object store, against a local S3 server; s3fs and moto go into .venv-s3
 	@bash scripts/setup-s3.sh .venv-s3 "$(VENV)"

@@ -270,6 +270,7 @@ TARGETS = [
     "demo",
     "test",
     "test-exports",
+    "test-ray",
     "test-s3",
     "test-ui",
     "check",

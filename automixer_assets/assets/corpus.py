@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -16,12 +17,14 @@ from automixer_assets.corpus.inventory import (
     take_inventory,
     verify_sources,
 )
+from automixer_assets.corpus.inventory_parts import take_inventory_in_parts
 from automixer_assets.corpus.reference import write_reference_sample
 from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.corpus.sources import fingerprint, require_unchanged
 from automixer_assets.corpus.tokenize import TOKENIZE_VERSION, tokenize_snapshot
 from automixer_assets.lake import folder_digest
 from automixer_assets.lake_asset import Build, Check, LakeAsset, Scope, lake_asset
+from automixer_assets.launch.job import corpus_launcher
 from automixer_assets.pages.corpus import (
     show_reference_sample,
     show_snapshot_inventory,
@@ -101,7 +104,10 @@ def plan_snapshot_inventory(scope: Scope) -> Build:
     def write(out: Path) -> None:
         folder = sources.fetch(scope.key, files)
         with scope.progress(sum(_rows(folder / file.name) for file in files), "rows") as progress:
-            take_inventory(
+            take = take_inventory
+            if scope.settings.launchers.corpus != "local":
+                take = partial(take_inventory_in_parts, run=corpus_launcher(scope.settings.launchers, scope.log))
+            take(
                 folder,
                 out,
                 documents_per_shard=scope.settings.corpus.documents_per_shard,
@@ -171,7 +177,13 @@ def plan_tokenized_corpus(scope: Scope) -> Build:
         documents = pl.scan_parquet(inventory.path / "documents" / "*.parquet").select(pl.len()).collect().item()
         with scope.progress(documents, "documents") as progress:
             tokenize_snapshot(
-                inventory.path, folder, tokenizer.path, out, snapshot=scope.key, on_progress=progress.advance
+                inventory.path,
+                folder,
+                tokenizer.path,
+                out,
+                snapshot=scope.key,
+                on_progress=progress.advance,
+                run=corpus_launcher(scope.settings.launchers, scope.log),
             )
 
     return scope.build(write, show_tokenized_corpus, resumable=True)

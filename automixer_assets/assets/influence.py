@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from automixer_assets.checks import check_finite
 from automixer_assets.corpus.reference import read_reference_sample
-from automixer_assets.corpus.shards import open_tokenized
+from automixer_assets.corpus.shards import TokenShard, open_tokenized
 from automixer_assets.errors import AutomixerError
 from automixer_assets.influence import KERNEL_VERSION
 from automixer_assets.lake import SCRATCH, Artifact
@@ -18,7 +18,11 @@ from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Plan,
 from automixer_assets.pages.influence import show_checkpoint_influence, show_influence_query
 from automixer_assets.partitions import checkpoint_by_snapshot, checkpoints_of
 from automixer_assets.progress import Progress
-from automixer_assets.settings import Settings
+from automixer_assets.settings import Launchers, Settings
+
+if TYPE_CHECKING:
+    from automixer_assets.influence.copies import ScoreShards
+    from automixer_assets.influence.score import OnProgress
 
 LAYERS = ("embedding", "head")
 BATCH_TOKENS = 4096
@@ -160,12 +164,10 @@ def _plan_checkpoint_influence(proxy: str) -> Plan:
 
 def _score_snapshot(scope: Scope, checkpoint: Path, query_folder: Path, corpus: Path, out: Path) -> None:
     """Score shard by shard, exact copies once; what a killed pass finished, from the same inputs, is not done again."""
-    from automixer_assets.influence import InfluenceQuery, PassOptions, model_digest, score_distinct
-    from automixer_assets.proxy.model import load_model
+    from automixer_assets.influence.copies import score_distinct_with
     from automixer_assets.proxy.tokenizer import tokenizer_digest
 
-    model, digest = load_model(checkpoint), model_digest(checkpoint)
-    query = InfluenceQuery.load(query_folder, model_digest=digest, tokenizer_digest=tokenizer_digest(checkpoint))
+    score = _launched(scope.settings.launchers, checkpoint, query_folder, scope.log)
     snapshot = open_tokenized(corpus)
     if snapshot.tokenizer_digest != tokenizer_digest(checkpoint):
         raise AutomixerError(
@@ -174,13 +176,31 @@ def _score_snapshot(scope: Scope, checkpoint: Path, query_folder: Path, corpus: 
         )
     total = sum(int(shard.documents["n_tokens"].sum()) for shard in snapshot.shards)
     with scope.progress(total, "tokens") as progress:
-        score_distinct(
-            model,
-            snapshot.shards,
-            query,
-            out,
-            scratch=out / SCRATCH / "distinct",
-            model_digest=digest,
-            options=PassOptions(batch_tokens=BATCH_TOKENS),
-            on_progress=advancing(progress),
+        score_distinct_with(
+            score, snapshot.shards, out, scratch=out / SCRATCH / "distinct", on_progress=advancing(progress)
         )
+
+
+def _launched(launchers: Launchers, checkpoint: Path, query_folder: Path, log: Callable[[str], None]) -> ScoreShards:
+    """What scores shards where the settings say: in this process, or on Ray."""
+    from automixer_assets.influence import InfluenceQuery, PassOptions, model_digest, score_shards
+    from automixer_assets.launch.scoring import ScoringJob, score_shards_on_ray
+    from automixer_assets.proxy.model import load_model
+    from automixer_assets.proxy.tokenizer import tokenizer_digest
+
+    digests, options = (model_digest(checkpoint), tokenizer_digest(checkpoint)), PassOptions(batch_tokens=BATCH_TOKENS)
+    query = InfluenceQuery.load(query_folder, model_digest=digests[0], tokenizer_digest=digests[1])
+    if launchers.scoring == "ray":
+        device = "cuda" if launchers.ray.gpus_per_worker else "cpu"
+
+        def score_on_ray(shards: Sequence[TokenShard], folder: Path, report: OnProgress) -> None:
+            job = ScoringJob(checkpoint, query_folder, folder, *digests, options, device)
+            score_shards_on_ray(job, shards, launchers.ray, on_progress=report, log=log)
+
+        return score_on_ray
+    model = load_model(checkpoint)
+
+    def score(shards: Sequence[TokenShard], folder: Path, report: OnProgress) -> None:
+        score_shards(model, shards, query, folder, model_digest=digests[0], options=options, on_progress=report)
+
+    return score

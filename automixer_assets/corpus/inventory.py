@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
@@ -73,7 +74,7 @@ class SourceFile:
 
 
 @dataclass
-class _ShardWriter:
+class ShardWriter:
     """Collects kept documents and writes a shard whenever one is full; shards never span source files."""
 
     folder: Path
@@ -131,31 +132,49 @@ def take_inventory(
             carried column of another kind, no usable document, or a file that changed while it was read.
     """
     files = source_files(snapshot_folder)
-    duplicates = _duplicate_ids(files)
+    duplicates = duplicate_ids(files)
     (out / "documents").mkdir()
-    shards = _ShardWriter(out / "documents", documents_per_shard)
-    seen: set[str] = set()
-    file_rows: list[dict[str, object]] = []
-    total_rows = 0
+    shards, seen = ShardWriter(out / "documents", documents_per_shard), set[str]()
     with pq.ParquetWriter(out / "quarantine.parquet", QUARANTINE_SCHEMA) as quarantine:
-        for file in files:
-            n_rows = n_documents = 0
-            for batch in _batches(file):
-                kept, rejected = _sift(file.name, n_rows, batch, duplicates, seen)
-                shards.add(kept)
-                quarantine.write_table(pa.Table.from_pylist(rejected, schema=QUARANTINE_SCHEMA))
-                n_rows, n_documents = n_rows + batch.num_rows, n_documents + len(kept)
-                if on_progress is not None:
-                    on_progress(batch.num_rows)
-            shards.end_file()
-            total_rows += n_rows
-            file_rows.append(_file_row(file, n_rows, n_documents))
-    if shards.n_shards == 0:
+        rows = [take_file(file, duplicates, seen, shards, quarantine, on_progress) for file in files]
+    write_files(rows, snapshot_folder, out)
+
+
+def take_file(
+    file: SourceFile,
+    duplicates: set[str],
+    seen: set[str],
+    shards: ShardWriter,
+    quarantine: pq.ParquetWriter,
+    on_progress: Callable[[int], None] | None = None,
+) -> dict[str, object]:
+    """Take one source file in; returns its row of `files.parquet`.
+
+    Args:
+        duplicates: ids that the snapshot holds more than once.
+        seen: those of them that earlier rows had; this file's are added.
+    """
+    n_rows = n_documents = 0
+    for batch in source_batches(file):
+        kept, rejected = _sift(file.name, n_rows, batch, duplicates, seen)
+        shards.add(kept)
+        quarantine.write_table(pa.Table.from_pylist(rejected, schema=QUARANTINE_SCHEMA))
+        n_rows, n_documents = n_rows + batch.num_rows, n_documents + len(kept)
+        if on_progress is not None:
+            on_progress(batch.num_rows)
+    shards.end_file()
+    return _file_row(file, n_rows, n_documents)
+
+
+def write_files(rows: list[dict[str, object]], snapshot_folder: Path, out: Path) -> None:
+    """Write `files.parquet`; AutomixerError when none of the files has a document."""
+    table = pa.Table.from_pylist(rows, schema=FILES_SCHEMA)
+    if not pc.sum(table["n_documents"]).as_py():
         raise AutomixerError(
             f"snapshot {snapshot_folder} has no usable document: all of its "
-            f"{total_rows} rows lack an id or a text; check the export that wrote it"
+            f"{pc.sum(table['n_rows']).as_py()} rows lack an id or a text; check the export that wrote it"
         )
-    pq.write_table(pa.Table.from_pylist(file_rows, schema=FILES_SCHEMA), out / "files.parquet")
+    pq.write_table(table, out / "files.parquet")
 
 
 def read_texts(snapshot_folder: Path, documents: pl.DataFrame) -> Iterator[str]:
@@ -254,7 +273,7 @@ def _wrong_type(file: SourceFile, column: str, type_: pa.DataType, expected: str
     )
 
 
-def _batches(file: SourceFile) -> Iterator[pa.RecordBatch]:
+def source_batches(file: SourceFile) -> Iterator[pa.RecordBatch]:
     parquet = _open(file)
     columns = ["text", "id", *(name for name in (*CARRIED_COLUMNS, "license") if name in parquet.schema_arrow.names)]
     try:
@@ -291,7 +310,7 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n", maxsplit=1)[0].rstrip(".: ")
 
 
-def _duplicate_ids(files: list[SourceFile]) -> set[str]:
+def duplicate_ids(files: list[SourceFile]) -> set[str]:
     """Ids that occur more than once. DuckDB aggregates them and spills, so memory is not bounded by the corpus."""
     for file in files:
         _open(file)
@@ -318,7 +337,7 @@ def _sift(
     rejected: list[dict[str, object]] = []
     for index, source in enumerate(batch.to_pylist()):
         row = first_row + index
-        reason = _reason_to_reject(source, duplicates, seen)
+        reason = reason_to_reject(source, duplicates, seen)
         if reason is None:
             kept.append(_document(file, row, source))
         else:
@@ -326,7 +345,7 @@ def _sift(
     return kept, rejected
 
 
-def _reason_to_reject(source: dict[str, object], duplicates: set[str], seen: set[str]) -> str | None:
+def reason_to_reject(source: dict[str, object], duplicates: set[str], seen: set[str]) -> str | None:
     text, doc_id = source["text"], source["id"]
     if not doc_id:
         return "missing_id"

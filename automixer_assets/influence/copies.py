@@ -7,7 +7,7 @@ depend, in its last bits, on the order in which snapshots arrived.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,9 @@ from automixer_assets.mixture.sql import run_sql
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+ScoreShards = Callable[[Sequence[TokenShard], Path, OnProgress], None]
+"""Scores shards into a folder, one `<shard>.parquet` each, as `score_shards` does."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +63,32 @@ def score_distinct(
         scratch: an empty folder, or that of a killed pass: the scores of distinct texts, where there are copies.
         on_progress: called with (tokens done, tokens in all); those of copies count as done.
     """
+
+    def score(chosen: Sequence[TokenShard], into: Path, report: OnProgress) -> None:
+        score_shards(model, chosen, query, into, model_digest=model_digest, options=options, on_progress=report)
+
+    score_distinct_with(score, shards, folder, scratch=scratch, on_progress=on_progress)
+
+
+def score_distinct_with(
+    score: ScoreShards,
+    shards: Sequence[TokenShard],
+    folder: Path,
+    *,
+    scratch: Path,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """The same with whatever scores shards into a folder, here or on a cluster."""
     report = on_progress or (lambda done, total: None)
     copies = exact_copies(shards)
     if copies.is_empty():
-        score_shards(model, shards, query, folder, model_digest=model_digest, options=options, on_progress=report)
+        score(shards, folder, report)
         return
     copied = int(copies["n_tokens"].sum())
-    score_shards(
-        model,
+    score(
         [shard for shard in _distinct(shards, copies) if len(shard)],
-        query,
         scratch,
-        model_digest=model_digest,
-        options=options,
-        on_progress=lambda done, total: report(done + copied, total + copied),
+        lambda done, total: report(done + copied, total + copied),
     )
     lent = _lent_scores(copies, scratch)
     for shard in shards:

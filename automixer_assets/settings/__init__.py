@@ -17,6 +17,7 @@ from automixer_assets.settings.corpus import Arrival, Corpus, ReferenceSample, T
 from automixer_assets.settings.drift import Drift
 from automixer_assets.settings.exports import Export
 from automixer_assets.settings.imported import CheckpointSource, ImportedProxy, StepName
+from automixer_assets.settings.launchers import Launchers, RayCluster
 from automixer_assets.settings.mixture import (
     MIXTURE_PROFILES,
     RECIPE_PROFILES,
@@ -63,11 +64,13 @@ __all__ = [
     "GroupCap",
     "ImportedProxy",
     "Key",
+    "Launchers",
     "Limits",
     "Mixture",
     "Profile",
     "Proxy",
     "QueryText",
+    "RayCluster",
     "Recipe",
     "ReferenceSample",
     "Section",
@@ -145,6 +148,7 @@ class Settings(Section):
     targets: Targets | None = None
     drift: Drift = Drift()
     automation: Automation = Automation()
+    launchers: Launchers = Launchers()
 
     @model_validator(mode="before")
     @classmethod

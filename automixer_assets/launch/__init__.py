@@ -1,0 +1,1 @@
+"""Run per-shard functions on a Ray cluster. The functions themselves, and their completion markers, are the stages'."""

@@ -1,0 +1,45 @@
+"""Launchers in the settings: local unless asked for, and a clear refusal of what a stage cannot do."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from automixer_assets.settings.launchers import Launchers, RayCluster
+
+STAGES = ("scoring", "corpus")
+
+
+def test_everything_is_local_by_default() -> None:
+    assert [getattr(Launchers(), stage) for stage in STAGES] == ["local", "local"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_ray_is_accepted(stage: str) -> None:
+    assert Launchers.model_validate({stage: "ray", "ray": {"workers": 4}}).ray.workers == 4
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_torchrun_is_refused_for_shards(stage: str) -> None:
+    with pytest.raises(ValidationError, match=rf"launchers.{stage} is 'torchrun'.*choose one of local, ray"):
+        Launchers.model_validate({stage: "torchrun"})
+
+
+def test_a_launcher_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(ValidationError, match="'local', 'torchrun' or 'ray'"):
+        Launchers.model_validate({"scoring": "slurm"})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"workers": 0}, {"cpu_workers": 0}, {"cpus_per_worker": 0}, {"gpus_per_worker": -1}, {"patience_seconds": 0}],
+)
+def test_impossible_workers_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        Launchers.model_validate({"ray": wrong})
+
+
+def test_stages_without_gpus_ask_for_none() -> None:
+    plain = RayCluster(workers=2, gpus_per_worker=1).without_gpus()
+    assert (plain.workers, plain.gpus_per_worker) == (2, 0)
+    assert RayCluster(workers=2, cpu_workers=16).without_gpus().workers == 16
