@@ -13,7 +13,7 @@ import polars as pl
 from automixer_assets.assets.corpus import tasks_slice
 from automixer_assets.benchmark.runner import RESULT_VERSION
 from automixer_assets.benchmark.tasks import ItemSet, LoadedTask
-from automixer_assets.checks import check_loss, check_results
+from automixer_assets.checks import ALL_ASKED, check_loss, check_results
 from automixer_assets.code_versions import package_version
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import SCRATCH
@@ -52,6 +52,7 @@ def simulation_assets(proxy: str, settings: Settings) -> list[LakeAsset]:
             plan=_plan_benchmark_table(proxy),
             deps=[f"{proxy}/proxy_run", "validation_items"],
             checks=[Check("no_missing_results", "Every checkpoint has finite results on every task.", check_results)],
+            comparisons=[ALL_ASKED],
             pool="accelerator",
         ),
         lake_asset(

@@ -163,6 +163,7 @@ def _gather(runs: Mapping[int, Artifact], out: Path) -> None:
         ("items", "items", at_the_end),
         ("benchmark", "trajectory", everything),
         ("held_out", "held_out", everything),
+        ("left_out", "left_out", everything),
     ]
     for source, name, chosen in kinds:
         tables = [
