@@ -64,6 +64,12 @@ def query_directions(settings: Settings, proxy: str) -> list[tuple[str, str]]:
     )
 
 
+def scores_slice(settings: Settings) -> object:
+    """What of the settings determines scores beside what they are made from."""
+    half = settings.scoring.half
+    return BATCH_TOKENS if half is None else [BATCH_TOKENS, half]
+
+
 def _plan_influence_query(proxy: str) -> Plan:
     def plan_influence_query(scope: Scope) -> Build:
         """What does this checkpoint want to learn for each task, and how strongly?
@@ -157,7 +163,7 @@ def _plan_checkpoint_influence(proxy: str) -> Plan:
         def show(artifact: Artifact) -> Metadata:
             return show_checkpoint_influence(artifact, corpus, checkpoint)
 
-        return scope.build(write, show, settings=BATCH_TOKENS, resumable=True)
+        return scope.build(write, show, settings=scores_slice(scope.settings), resumable=True)
 
     return plan_checkpoint_influence
 
@@ -167,7 +173,7 @@ def _score_snapshot(scope: Scope, checkpoint: Path, query_folder: Path, corpus: 
     from automixer_assets.influence.copies import score_distinct_with
     from automixer_assets.proxy.tokenizer import tokenizer_digest
 
-    score = _launched(scope.settings.launchers, checkpoint, query_folder)
+    score = _launched(scope.settings.launchers, checkpoint, query_folder, scope.settings.scoring.half)
     snapshot = open_tokenized(corpus)
     if snapshot.tokenizer_digest != tokenizer_digest(checkpoint):
         raise AutomixerError(
@@ -181,14 +187,15 @@ def _score_snapshot(scope: Scope, checkpoint: Path, query_folder: Path, corpus: 
         )
 
 
-def _launched(launchers: Launchers, checkpoint: Path, query_folder: Path) -> ScoreShards:
+def _launched(launchers: Launchers, checkpoint: Path, query_folder: Path, half: str | None) -> ScoreShards:
     """What scores shards where the settings say: in this process, or on Ray."""
-    from automixer_assets.influence import InfluenceQuery, PassOptions, model_digest, score_shards
+    from automixer_assets.influence import Backend, InfluenceQuery, PassOptions, model_digest, score_shards
     from automixer_assets.launch.scoring import score_shards_on_ray, scoring_job
     from automixer_assets.proxy.model import load_model
     from automixer_assets.proxy.tokenizer import tokenizer_digest
 
-    digests, options = (model_digest(checkpoint), tokenizer_digest(checkpoint)), PassOptions(batch_tokens=BATCH_TOKENS)
+    digests = model_digest(checkpoint), tokenizer_digest(checkpoint)
+    options = PassOptions(batch_tokens=BATCH_TOKENS, backend=None if half is None else Backend(dtype=half))
     query = InfluenceQuery.load(query_folder, model_digest=digests[0], tokenizer_digest=digests[1])
     if launchers.scoring == "ray":
         job = scoring_job(checkpoint, query_folder, digests, options, launchers.ray.gpus_per_worker)

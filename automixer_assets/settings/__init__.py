@@ -34,6 +34,7 @@ from automixer_assets.settings.mixture import (
     own_defaults,
     profile_differences,
 )
+from automixer_assets.settings.scoring import Scoring
 from automixer_assets.settings.simulation import (
     EXECUTION_OPTIONS,
     AnyProxy,
@@ -73,6 +74,7 @@ __all__ = [
     "RayCluster",
     "Recipe",
     "ReferenceSample",
+    "Scoring",
     "Section",
     "SelectionMetric",
     "Settings",
@@ -150,6 +152,7 @@ class Settings(Section):
     drift: Drift = Drift()
     automation: Automation = Automation()
     launchers: Launchers = Launchers()
+    scoring: Scoring = Scoring()
 
     @model_validator(mode="before")
     @classmethod
