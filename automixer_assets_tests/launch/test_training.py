@@ -12,13 +12,13 @@ import psutil
 import pytest
 
 from automixer_assets.progress import Pace
+from automixer_assets_tests.launch.test_torchrun import ended
 from automixer_assets_tests.test_kill_and_resume import killed_at_the_end, log_of, resume_states, start, wait_until
 from automixer_assets_tests.world import TARGET_STEPS, World, contents, create_world
 
 ROOT = Path(__file__).parents[2]
 TOLERANCE = 1e-3
 """Relative, of float32 losses: sums are taken in another order, and what differs in the last bits grows by the step."""
-PATIENCE = 120.0
 RUN = "demo/proxy_run"
 TWO = {
     "launchers.training": "torchrun",
@@ -82,7 +82,7 @@ def test_a_killed_run_leaves_no_process_and_ends_as_an_unbroken_one(one: World, 
     with killed_at_the_end(start(one, RUN, *SET)) as process:
         assert wait_until(lambda: resume_states(one) != [], process), log_of(one)
     assert resume_states(one) != [], "it was killed before it had finished"
-    assert psutil.wait_procs(processes_below(one.folder), PATIENCE)[1] == []
+    assert ended(processes_below(one.folder))
     assert one.run(RUN, overrides=TWO) == [RUN]
     unbroken = begun.copy(tmp_path / "unbroken")
     try:
