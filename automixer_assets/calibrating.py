@@ -50,6 +50,7 @@ def _probes(settings: Settings, vocabulary: int, document_tokens: float) -> Iter
             max(1, tasks * len(asked)),
             document_tokens,
             settings.tasks.batch_size,
+            scoring_half=settings.scoring.half,
         )
     if settings.targets is not None or not runs:
         yield _target_probe(settings, vocabulary, document_tokens)

@@ -9,10 +9,11 @@ from fractions import Fraction
 import numpy as np
 import polars as pl
 
+from automixer_assets.benchmark.runner import read_left_out
 from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import Artifact
-from automixer_assets.lake_asset import CheckOutcome
+from automixer_assets.lake_asset import CheckOutcome, Comparison
 from automixer_assets.metadata import number
 from automixer_assets.mixture.item_uncertainty import DENSITIES
 from automixer_assets.mixture.ledger import TOLERANCE
@@ -71,6 +72,30 @@ def check_imported(artifact: Artifact) -> CheckOutcome:
 def check_results(artifact: Artifact) -> CheckOutcome:
     table = pl.read_parquet(artifact.path / "benchmark.parquet")
     return _complete_and_finite(table, "checkpoint")
+
+
+def check_all_asked(artifact: Artifact) -> CheckOutcome:
+    left_out = read_left_out(artifact.path)
+    if left_out.is_empty():
+        return CheckOutcome(True, "every item was asked")
+    named = [
+        f"{len(rows)} of {task} ({', '.join(map(str, rows[:5]))}{', ...' if len(rows) > 5 else ''})"
+        for task, rows in left_out.group_by("task", maintain_order=True).agg("doc_index").iter_rows()
+    ]
+    return CheckOutcome(
+        False,
+        f"asked of no model: {'; '.join(named)}. Each has an option that is empty or longer than the "
+        f"{left_out['context_length'].min()} tokens that the model reads (up to {left_out['n_tokens'].max()}). Results "
+        "of checkpoints and mixtures stay comparable, but are those of the other items: mend these, or train with a "
+        "longer training.sequence_length",
+    )
+
+
+ALL_ASKED = Comparison(
+    "every_item_was_asked",
+    "No benchmark item was left out for an option that the model cannot read.",
+    lambda scope, artifact: check_all_asked(artifact),
+)
 
 
 def check_finite(artifact: Artifact) -> CheckOutcome:

@@ -19,18 +19,11 @@ from automixer_assets.definitions import build_defs
 from automixer_assets.errors import AutomixerError, ConfigurationError
 from automixer_assets.lake_asset import LakeAsset, by_name
 from automixer_assets.lineage import asset_name
+from automixer_assets.needed import LEXICAL, MADE_PER_MIXTURE, MADE_PER_RECIPE, Needs, needs_of
 from automixer_assets.partitions import register_settings_keys
 from automixer_assets.resources import Automixer
 from automixer_assets.run_processes import PROCESS_TAG, limit_pools, process_name, report_dead_runs, waiting_for
 
-MADE_PER_MIXTURE = (
-    "grouped_shards",
-    "item_contributions",
-    "weight_manifest",
-    "weight_uncertainty",
-    "group_characteristics",
-    "target_runs",
-)
 Report = Callable[[str], None]
 
 
@@ -75,7 +68,7 @@ class Materializer:
         """Materialise a selection (Dagster's syntax, e.g. `+weight_manifest`), upstream first.
 
         `partition` is a key, or one dimension of one; it limits the assets that have it: `+weight_manifest` with
-        `demo` makes every snapshot's inputs, but no other mixture.
+        `demo` makes every snapshot's inputs, but no other mixture, and no proxy that the recipe of `demo` does not use.
 
         Raises:
             ConfigurationError: unknown selection or partition.
@@ -86,11 +79,13 @@ class Materializer:
             raise ConfigurationError(
                 f"no selected asset has a partition {partition!r}: see `automixer snapshot add`, or the settings"
             )
-        outcomes = []
+        settings = self.automixer.settings()
+        needs, outcomes = needs_of(settings, partition, names), []
         for name in names:
-            steps = list(self._steps(self.assets[name], partition))
+            steps = list(self._steps(self.assets[name], partition, needs))
             proxy, _, kind = name.rpartition("/")
-            if not steps and kind == "checkpoint_influence" and self.automixer.settings().recipes_of(proxy):
+            wanted = settings.recipes_of(proxy) and (needs is None or needs.cover(name, None))
+            if not steps and kind == "checkpoint_influence" and wanted:
                 raise ConfigurationError(
                     f"{name} has nothing to score at: no checkpoint is selected or no snapshot registered yet; "
                     "run `automixer materialize '+selected_checkpoints'`, and see `automixer snapshot add`"
@@ -130,15 +125,18 @@ class Materializer:
             raise ConfigurationError(f"selection {selection!r} matches no asset; there are: {', '.join(self.assets)}")
         return ordered
 
-    def _steps(self, asset: LakeAsset, partition: str | None) -> Iterator[Step]:
+    def _steps(self, asset: LakeAsset, partition: str | None, needs: Needs | None) -> Iterator[Step]:
         """The partitions of an asset that are registered now; upstream assets may have added some a moment ago."""
-        if asset.partitions_def is None:
-            if applies(asset.asset, "", self.automixer):
-                yield Step(asset, None)
-            return
-        for key in self._limited(asset, partition) or self._keys(asset):
-            if applies(asset.asset, key, self.automixer):
+        keys = [None] if asset.partitions_def is None else self._chosen(asset, partition, needs)
+        for key in keys:
+            if applies(asset.asset, key or "", self.automixer) and (needs is None or needs.cover(asset.asset, key)):
                 yield Step(asset, key)
+
+    def _chosen(self, asset: LakeAsset, partition: str | None, needs: Needs | None) -> list[str]:
+        """The keys that `partition` leaves; a mixture's name says nothing about recipes, which may have the same."""
+        if needs is not None and asset.asset in MADE_PER_RECIPE:
+            return self._keys(asset)
+        return self._limited(asset, partition) or self._keys(asset)
 
     def _keys(self, asset: LakeAsset) -> list[str]:
         if asset.partitions_def is None:
@@ -181,10 +179,10 @@ def applies(asset: str, partition: str, automixer: Automixer) -> bool:
     keys = partition.split("|")
     if asset == "removed_documents":
         return settings.corpus.removal_list is not None
-    if asset in ("lexical_query", "lexical_scores"):
+    if asset in LEXICAL:
         filtered = any(mixture.filter is not None for mixture in settings.mixtures.values())
         return filtered or any(recipe.strategy.lexical for recipe in settings.recipes.values())
-    if asset in ("selected_checkpoints", "joint_influence"):
+    if asset in MADE_PER_RECIPE:
         recipe = settings.recipes.get(keys[0])
         return recipe is not None and (asset == "joint_influence" or recipe.uses_checkpoints)
     if asset in MADE_PER_MIXTURE:

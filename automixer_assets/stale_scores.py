@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from automixer_assets.assets.influence import BATCH_TOKENS
+from automixer_assets.assets.influence import scores_slice
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake_asset import LakeAsset, by_name, input_digest, planned
 from automixer_assets.lineage import latest, upstream
@@ -114,7 +114,7 @@ def _is_made(
         return False
     versions = {**versions, "tokenized_corpus": corpus.pin.data_version}
     inputs = [[pin.asset, pin.partition, versions.get(pin.asset)] for pin in upstream(instance, found.pin)]
-    digest = input_digest(scores.asset, scores.code, BATCH_TOKENS, inputs)
+    digest = input_digest(scores.asset, scores.code, scores_slice(automixer.settings()), inputs)
     return automixer.lake().find(scores.kind, digest) is not None
 
 

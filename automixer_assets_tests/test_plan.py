@@ -153,6 +153,18 @@ def test_a_data_sheet_stands_in_for_an_accelerator_and_is_said_to(fresh: Place, 
     assert scoring["seconds"] == pytest.approx(scoring["flops"] / (0.5 * 67e12))
 
 
+def test_documents_are_planned_in_the_precision_of_the_settings(fresh: Place, constants: Path) -> None:
+    half = ("--set", "scoring.precision=bfloat16")
+
+    def seconds(*arguments: str) -> float:
+        plan = planned(fresh, constants, "--hardware", "h100", *arguments)
+        return stages(plan)["demo/checkpoint_influence"]["cost"]["seconds"]
+
+    assert seconds(*half) < seconds()
+    assert seconds(*half) == seconds("--scoring-type", "bfloat16")
+    assert seconds(*half, "--scoring-type", "float32") == seconds()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -16,10 +16,12 @@ import polars as pl
 from automixer_assets.answers.explain import Place
 from automixer_assets.answers.findings import Check
 from automixer_assets.answers.inputs import PinnedInputs
+from automixer_assets.influence.shard import options_of
 from automixer_assets.progress import Progress
 
-TOLERANCE = 1e-3
-"""Of a score's own size, or of the typical size of the drawn scores where that is larger."""
+TOLERANCE, HALF_TOLERANCE = 1e-3, 0.1
+"""Of a score's own size, or of the typical size of the drawn scores where that is larger; of scores in bfloat16, whose
+rounding other batches change."""
 
 
 def rescore(inputs: PinnedInputs, n_documents: int, progress: Progress) -> Check:
@@ -59,12 +61,14 @@ def _rescore_at(check: Check, inputs: PinnedInputs, checkpoint: str, places: Seq
         inputs.query(checkpoint), model_digest=model_digest(folder), tokenizer_digest=tokenizer_digest(folder)
     )
     columns = [f"influence_{direction}" for direction in query.names]
-    table = score_documents(load_model(folder), _token_ids(inputs, places), query)
+    half = _half(inputs, checkpoint, places[0])
+    tolerance = TOLERANCE if half is None else HALF_TOLERANCE
+    table = score_documents(load_model(folder), _token_ids(inputs, places), query, dtype=half)
     found = np.array([table[name].to_numpy() for name in columns]).T  # [documents, directions]
     stored = np.array([_stored(inputs, checkpoint, place, columns) for place in places])
     scale = np.maximum(np.abs(stored), np.median(np.abs(stored), axis=0))
     check.n_compared += stored.size
-    for row, column in np.argwhere(~(np.abs(found - stored) <= TOLERANCE * scale)).tolist():
+    for row, column in np.argwhere(~(np.abs(found - stored) <= tolerance * scale)).tolist():
         place, path = places[row], inputs.influence(checkpoint, places[row].snapshot)
         where = f"{path / place.shard}.parquet: {columns[column]} of {place.doc_id!r}, row {place.row}"
         check.differ(where, float(stored[row, column]), float(found[row, column]))
@@ -76,6 +80,12 @@ def _token_ids(inputs: PinnedInputs, places: Sequence[Place]) -> list[np.ndarray
     """Whole documents, end-of-document id included, as they were scored."""
     shards = {(each.snapshot, each.name): each for name in inputs.snapshots for each in inputs.corpus(name).shards}
     return [np.asarray(shards[each.snapshot, each.shard].document_tokens(each.row)) for each in places]
+
+
+def _half(inputs: PinnedInputs, checkpoint: str, place: Place) -> str | None:
+    """The half-precision type that a snapshot was scored in, as its files say."""
+    options = options_of(inputs.influence(checkpoint, place.snapshot) / f"{place.shard}.parquet")
+    return (options.get("backend") or {}).get("dtype")
 
 
 def _stored(inputs: PinnedInputs, checkpoint: str, place: Place, columns: Sequence[str]) -> tuple[float, ...]:

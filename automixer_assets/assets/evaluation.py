@@ -9,7 +9,7 @@ import polars as pl
 
 from automixer_assets.assets.simulation import BENCHMARK_VERSION
 from automixer_assets.assets.target_runs import plan_target_runs, target_slice, targets_of
-from automixer_assets.checks import check_comparison, check_targets
+from automixer_assets.checks import ALL_ASKED, check_comparison, check_targets
 from automixer_assets.code_versions import package_version, source_version
 from automixer_assets.comparison import compare
 from automixer_assets.lake import Artifact
@@ -39,6 +39,7 @@ def evaluation_assets() -> list[LakeAsset]:
                 dg.AssetDep("tokenized_corpus", partition_mapping=dg.AllPartitionMapping()),
             ],
             checks=[Check("every_seed_finished", "Each seed has finite results on every task.", check_targets)],
+            comparisons=[ALL_ASKED],
             pool="accelerator",
         ),
         lake_asset(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from automixer_assets.assets.corpus import tasks_slice
 from automixer_assets.assets.simulation import BENCHMARK_VERSION, evaluate_on, scored_tasks
-from automixer_assets.checks import check_imported, check_results
+from automixer_assets.checks import ALL_ASKED, check_imported, check_results
 from automixer_assets.code_versions import package_version, source_version
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import folder_digest
@@ -41,6 +41,7 @@ def imported_assets(proxy: str) -> list[LakeAsset]:
             plan=_plan_benchmark_table(proxy),
             deps=[f"{proxy}/proxy_run", "validation_items", "tokenizer"],
             checks=[Check("no_missing_results", "Every checkpoint has finite results on every task.", check_results)],
+            comparisons=[ALL_ASKED],
             pool="accelerator",
         ),
         lake_asset(

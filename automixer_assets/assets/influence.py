@@ -18,7 +18,7 @@ from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Plan,
 from automixer_assets.pages.influence import show_checkpoint_influence, show_influence_query
 from automixer_assets.partitions import checkpoint_by_snapshot, checkpoints_of
 from automixer_assets.progress import Progress
-from automixer_assets.settings import Launchers, Settings
+from automixer_assets.settings import Settings
 
 if TYPE_CHECKING:
     from automixer_assets.influence.copies import ScoreShards
@@ -62,6 +62,12 @@ def query_directions(settings: Settings, proxy: str) -> list[tuple[str, str]]:
     return sorted(
         {(recipe.curvature, recipe.query) for recipe in settings.recipes_of(proxy).values() if recipe.uses_checkpoints}
     )
+
+
+def scores_slice(settings: Settings) -> object:
+    """What of the settings determines scores beside what they are made from."""
+    half = settings.scoring.half
+    return BATCH_TOKENS if half is None else [BATCH_TOKENS, half]
 
 
 def _plan_influence_query(proxy: str) -> Plan:
@@ -157,7 +163,7 @@ def _plan_checkpoint_influence(proxy: str) -> Plan:
         def show(artifact: Artifact) -> Metadata:
             return show_checkpoint_influence(artifact, corpus, checkpoint)
 
-        return scope.build(write, show, settings=BATCH_TOKENS, resumable=True)
+        return scope.build(write, show, settings=scores_slice(scope.settings), resumable=True)
 
     return plan_checkpoint_influence
 
@@ -167,7 +173,7 @@ def _score_snapshot(scope: Scope, checkpoint: Path, query_folder: Path, corpus: 
     from automixer_assets.influence.copies import score_distinct_with
     from automixer_assets.proxy.tokenizer import tokenizer_digest
 
-    score = _launched(scope.settings.launchers, checkpoint, query_folder, scope.log)
+    score = _launched(scope.settings, checkpoint, query_folder, scope.log)
     snapshot = open_tokenized(corpus)
     if snapshot.tokenizer_digest != tokenizer_digest(checkpoint):
         raise AutomixerError(
@@ -181,21 +187,23 @@ def _score_snapshot(scope: Scope, checkpoint: Path, query_folder: Path, corpus: 
         )
 
 
-def _launched(launchers: Launchers, checkpoint: Path, query_folder: Path, log: Callable[[str], None]) -> ScoreShards:
+def _launched(settings: Settings, checkpoint: Path, query_folder: Path, log: Callable[[str], None]) -> ScoreShards:
     """What scores shards where the settings say: in this process, or on Ray."""
-    from automixer_assets.influence import InfluenceQuery, PassOptions, model_digest, score_shards
+    from automixer_assets.influence import Backend, InfluenceQuery, PassOptions, model_digest, score_shards
     from automixer_assets.launch.scoring import ScoringJob, score_shards_on_ray
     from automixer_assets.proxy.model import load_model
     from automixer_assets.proxy.tokenizer import tokenizer_digest
 
-    digests, options = (model_digest(checkpoint), tokenizer_digest(checkpoint)), PassOptions(batch_tokens=BATCH_TOKENS)
+    digests, half = (model_digest(checkpoint), tokenizer_digest(checkpoint)), settings.scoring.half
+    options = PassOptions(batch_tokens=BATCH_TOKENS, backend=None if half is None else Backend(dtype=half))
     query = InfluenceQuery.load(query_folder, model_digest=digests[0], tokenizer_digest=digests[1])
-    if launchers.scoring == "ray":
-        device = "cuda" if launchers.ray.gpus_per_worker else "cpu"
+    if settings.launchers.scoring == "ray":
+        cluster = settings.launchers.ray
+        device = "cuda" if cluster.gpus_per_worker else "cpu"
 
         def score_on_ray(shards: Sequence[TokenShard], folder: Path, report: OnProgress) -> None:
             job = ScoringJob(checkpoint, query_folder, folder, *digests, options, device)
-            score_shards_on_ray(job, shards, launchers.ray, on_progress=report, log=log)
+            score_shards_on_ray(job, shards, cluster, on_progress=report, log=log)
 
         return score_on_ray
     model = load_model(checkpoint)

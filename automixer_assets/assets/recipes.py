@@ -156,7 +156,8 @@ def joint_slice(recipe: Recipe, settings: Settings) -> object:
         return [chosen, method]
     options = ("proxy", "query", "curvature", "group_tasks", "normalisation")
     at_checkpoints = {option: getattr(recipe, option) for option in options}
-    return [chosen, method, at_checkpoints, selection_slice(recipe), settings.tasks.names]
+    half = [settings.scoring.half] if settings.scoring.half is not None else []
+    return [chosen, method, at_checkpoints, selection_slice(recipe), settings.tasks.names, *half]
 
 
 def _selecting_recipe(scope: Scope, name: str) -> Recipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+from automixer_assets.assets.influence import scores_slice
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import Artifact
 from automixer_assets.lake_asset import Scope
@@ -33,7 +34,8 @@ class PinnedInputs:
 
     def influence(self, checkpoint: GroupOrigin) -> Path:
         key = multi_key(checkpoint=checkpoint.name, snapshot=self.snapshot)
-        return self.scope.pin(f"{self.recipe.proxy}/checkpoint_influence", key).path
+        made_with = scores_slice(self.scope.settings)  # else half of a mixture might be scored in another precision
+        return self.scope.pin(f"{self.recipe.proxy}/checkpoint_influence", key, settings=made_with).path
 
     def reference_influence(self, checkpoint: GroupOrigin) -> Path:
         query = self.scope.pin(f"{self.recipe.proxy}/influence_query", checkpoint.name)

@@ -13,9 +13,10 @@ import polars as pl
 from automixer_assets.assets.corpus import tasks_slice
 from automixer_assets.benchmark.runner import RESULT_VERSION
 from automixer_assets.benchmark.tasks import ItemSet, LoadedTask
-from automixer_assets.checks import check_loss, check_results
+from automixer_assets.checks import ALL_ASKED, check_loss, check_results
 from automixer_assets.code_versions import package_version
 from automixer_assets.errors import AutomixerError
+from automixer_assets.lake import SCRATCH
 from automixer_assets.lake_asset import Build, Check, LakeAsset, Plan, Scope, lake_asset
 from automixer_assets.pages.simulation import show_benchmark_table, show_proxy_checkpoint, show_proxy_run
 from automixer_assets.partitions import checkpoints_of
@@ -51,6 +52,7 @@ def simulation_assets(proxy: str, settings: Settings) -> list[LakeAsset]:
             plan=_plan_benchmark_table(proxy),
             deps=[f"{proxy}/proxy_run", "validation_items"],
             checks=[Check("no_missing_results", "Every checkpoint has finite results on every task.", check_results)],
+            comparisons=[ALL_ASKED],
             pool="accelerator",
         ),
         lake_asset(
@@ -76,16 +78,27 @@ def _plan_proxy_run(proxy: str) -> Plan:
         corpora = [scope.pin("tokenized_corpus", snapshot) for snapshot in chosen.snapshots]
 
         def write(out: Path) -> None:
-            _train_proxy(scope, chosen, [corpus.path for corpus in corpora], tokenizer.path, out)
+            _train_proxy(scope, proxy, [corpus.path for corpus in corpora], tokenizer.path, out)
 
-        return scope.build(write, show_proxy_run, settings=chosen.identity, resumable=True)
+        return scope.build(write, show_proxy_run, settings=_identity(scope, chosen), resumable=True)
 
     return plan_proxy_run
 
 
-def _train_proxy(scope: Scope, chosen: Proxy, corpora: list[Path], tokenizer: Path, out: Path) -> None:
+def _identity(scope: Scope, chosen: Proxy) -> object:
+    """What determines the run's bytes: its settings, and how many processes of this machine share its batches."""
+    launcher = None if chosen.trained_in is not None else scope.settings.launchers.trained_by
+    if launcher is None or launcher.identity is None:
+        return chosen.identity
+    return [chosen.identity, launcher.identity]
+
+
+def _train_proxy(scope: Scope, proxy: str, corpora: list[Path], tokenizer: Path, out: Path) -> None:
+    from automixer_assets.launch.torchrun import Listener
+    from automixer_assets.launch.training import TrainingJob
     from automixer_assets.proxy.simulation import adopt_run, reporter, simulate
 
+    chosen, launcher = scope.settings.trained_proxy(proxy), scope.settings.launchers.trained_by
     if chosen.trained_in is not None:
         adopt_run(chosen, corpora, tokenizer, scope.automixer.resolve(chosen.trained_in), out)
         return
@@ -96,7 +109,11 @@ def _train_proxy(scope: Scope, chosen: Proxy, corpora: list[Path], tokenizer: Pa
             report(step, loss, learning_rate, tokens_per_second)
             curve.add(step, loss, learning_rate, tokens_per_second)
 
-        simulate(chosen, corpora, tokenizer, out, on_progress=on_progress, log=scope.log)
+        if launcher is None:
+            simulate(chosen, corpora, tokenizer, out, on_progress=on_progress, log=scope.log)
+        else:
+            job = TrainingJob(launcher, scope.settings, corpora, tokenizer, out, out / SCRATCH, scope.name)
+            job.train_proxy(proxy, Listener(on_progress, scope.log))
 
 
 class LiveCurve:

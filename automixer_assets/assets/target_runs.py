@@ -17,7 +17,7 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.files import atomic_path
 from automixer_assets.lake import SCRATCH, Artifact, file_sha256
 from automixer_assets.lake_asset import Build, Scope, input_digest
-from automixer_assets.mixture.manifest import Manifest, load_manifest
+from automixer_assets.mixture.manifest import load_manifest
 from automixer_assets.pages.evaluation import show_target_runs
 from automixer_assets.proxy.checkpoints import checkpoint_key, list_checkpoints
 from automixer_assets.settings import EXECUTION_OPTIONS, Targets
@@ -35,14 +35,15 @@ def plan_target_runs(scope: Scope) -> Build:
     targets = targets_of(scope)
     mixture, tokenizer = scope.pin("weight_manifest", scope.key), scope.pin("tokenizer")
     items = scope.pin("validation_items")
-    manifest = load_manifest(mixture.path / "manifest.json")
+    manifest_file = mixture.path / "manifest.json"
+    manifest = load_manifest(manifest_file)
     corpora = {name: open_tokenized(scope.pin("tokenized_corpus", name).path) for name in manifest.snapshots}
 
     def write(out: Path) -> None:
         tasks = scored_tasks(scope, items.path, "final")
 
         def run(seed: int, report: Report, folder: Path) -> None:
-            _train_target(scope, targets, seed, manifest, corpora, tokenizer.path, folder / SCRATCH, report)
+            _train_target(scope, targets, seed, manifest_file, corpora, tokenizer.path, folder, report)
             _evaluate_target(scope, targets, tasks, folder)
 
         _gather(_run_seeds(scope, targets, run), out)
@@ -61,7 +62,9 @@ def target_slice(scope: Scope, targets: Targets) -> object:
     """What of the settings every compared target must share: architecture, schedule, tasks."""
     apart = dict.fromkeys(("seeds", "fewer_seeds", "baseline", "mixtures", "set_aside", "held_out"), True)
     chosen = targets.model_dump(exclude={**apart, "training": EXECUTION_OPTIONS})
-    return [chosen, tasks_slice(scope), scope.settings.seed, _held_out_digest(scope, targets)]
+    launcher = scope.settings.launchers.trained_by
+    processes = [launcher.identity] if launcher is not None and launcher.identity is not None else []
+    return [chosen, tasks_slice(scope), scope.settings.seed, _held_out_digest(scope, targets), *processes]
 
 
 def _run_seeds(scope: Scope, targets: Targets, run: Callable[[int, Report, Path], None]) -> dict[int, Artifact]:
@@ -104,42 +107,27 @@ def _train_target(
     scope: Scope,
     targets: Targets,
     seed: int,
-    manifest: Manifest,
+    mixture: Path,
     corpora: dict[str, TokenizedSnapshot],
     tokenizer: Path,
-    run: Path,
+    folder: Path,
     report: Report,
 ) -> None:
-    """Train one target into `run`; a finished or interrupted run is continued from what it left."""
-    from automixer_assets.mixture.dataset import MixtureDataset
-    from automixer_assets.proxy.model import build_model
-    from automixer_assets.proxy.train import train
+    """Train one target into the scratch of `folder`; a finished or interrupted run is continued from what it left."""
+    from automixer_assets.launch.torchrun import Listener
+    from automixer_assets.launch.training import TrainingJob
+    from automixer_assets.mixture.target import train_target
 
-    training = targets.training
+    run, manifest = folder / SCRATCH, load_manifest(mixture)
     if (run / "training.parquet").exists():
         return
-    first = next(iter(corpora.values()))
-    train(
-        build_model(
-            targets.architecture,
-            first.vocab_size,
-            training.sequence_length,
-            seed,
-            end_of_document=first.end_of_document,
-        ),
-        MixtureDataset(
-            manifest,
-            scope.lake.root_with(manifest.selection_uris),
-            corpora,
-            sequence_length=training.sequence_length,
-            seed=seed,
-        ),
-        training,
-        out=run,
-        checkpoint_steps=targets.checkpoint_steps,
-        tokenizer_folder=tokenizer,
-        on_progress=report,
-    )
+    root, launcher = scope.lake.root_with(manifest.selection_uris), scope.settings.launchers.trained_by
+    if launcher is None:
+        train_target(targets, seed, manifest, root, corpora, tokenizer, run, on_progress=report)
+        return
+    folders, name = [corpus.folder for corpus in corpora.values()], f"{scope.name}, seed {seed}"
+    job = TrainingJob(launcher, scope.settings, folders, tokenizer, run, run / "processes", name)
+    job.train_target(mixture, root, seed, Listener(report, scope.log))
 
 
 def _evaluate_target(scope: Scope, targets: Targets, tasks: Mapping[str, LoadedTask], out: Path) -> None:
@@ -175,6 +163,7 @@ def _gather(runs: Mapping[int, Artifact], out: Path) -> None:
         ("items", "items", at_the_end),
         ("benchmark", "trajectory", everything),
         ("held_out", "held_out", everything),
+        ("left_out", "left_out", everything),
     ]
     for source, name, chosen in kinds:
         tables = [

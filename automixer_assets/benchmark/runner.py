@@ -69,6 +69,15 @@ ITEMS_SCHEMA = {
     "gold_bytes": pl.Int64,
     "n_options": pl.Int64,
 }
+LEFT_OUT_SCHEMA = {
+    "task": pl.String,
+    "doc_index": pl.Int64,
+    "item_hash": pl.String,
+    "n_tokens": pl.Int64,
+    "context_length": pl.Int64,
+}
+"""Items that no model of this context can be asked; `n_tokens` is of an option that does not fit, or is empty."""
+LEFT_OUT_FILE = "left_out.parquet"
 METRIC_COLUMNS = list(BENCHMARK_SCHEMA)[4:]
 ITEM_COLUMNS = list(ITEMS_SCHEMA)[3:]
 
@@ -78,22 +87,40 @@ EvaluationCallback = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class BenchmarkTables:
-    """`benchmark`: a row per checkpoint and task; `items`: a row per checkpoint, task and item (docs/tables.md)."""
+    """`benchmark`: a row per checkpoint and task; `items`: a row per checkpoint, task and item (docs/tables.md).
+
+    `left_out`: a row per item that was asked of no checkpoint; its file is written where there are any.
+    """
 
     benchmark: pl.DataFrame
     items: pl.DataFrame
+    left_out: pl.DataFrame
 
     def write(self, out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
+        if not self.left_out.is_empty():
+            self.left_out.write_parquet(out / LEFT_OUT_FILE)
         self.benchmark.write_parquet(out / "benchmark.parquet")
         self.items.write_parquet(out / "items.parquet")
 
 
+def read_left_out(folder: Path) -> pl.DataFrame:
+    """LEFT_OUT_SCHEMA: the items that the tables in `folder` are not about; all seeds of a target leave them out."""
+    path = folder / LEFT_OUT_FILE
+    if not path.exists():
+        return pl.DataFrame(schema=LEFT_OUT_SCHEMA)
+    return pl.read_parquet(path, columns=list(LEFT_OUT_SCHEMA)).unique(maintain_order=True)
+
+
 @dataclass(frozen=True)
 class _Plan:
-    """A task's items as they will be asked, and a digest of all that its result depends on but the weights."""
+    """A task's items as they will be asked, and a digest of all that its result depends on but the weights.
+
+    `left_out` are rows of LEFT_OUT_SCHEMA: items that are not among `items`.
+    """
 
     loaded: LoadedTask
+    left_out: list[dict[str, Any]]
     items: list[RenderedItem]
     encoded: list[list[EncodedOption]]
     digest: str
@@ -120,11 +147,13 @@ def evaluate_checkpoints(
 
     The model is built once, on the first checkpoint that needs it; for the others only weights are exchanged.
     `lake` keeps a result per checkpoint and task, found again while weights, tokenizer, items and batch size are the
-    same. Without `tokenizer_folder` the first checkpoint's tokenizer is used. NLL in nats, float32.
+    same. Without `tokenizer_folder` the first checkpoint's tokenizer is used. NLL in nats, float32. An item with an
+    answer that is empty or longer than the shortest context of the checkpoints is asked of none of them, so that they
+    stay comparable.
 
     Raises:
-        AutomixerError: a checkpoint is incomplete or of another shape than the first, an answer is longer than the
-            model's context, or another process evaluates the same.
+        AutomixerError: a checkpoint is incomplete or of another shape than the first, a task has no item that fits, or
+            another process evaluates the same.
     """
     if not folders:
         raise AutomixerError("there is no checkpoint to evaluate; materialise proxy_run first")
@@ -143,7 +172,8 @@ def evaluate_checkpoints(
             items.append(_item_rows(result.items, key, step, plan.loaded.name))
             if on_progress is not None:
                 on_progress(key, number * len(plans) + position + 1, len(folders) * len(plans))
-    return BenchmarkTables(pl.DataFrame(metrics, schema=BENCHMARK_SCHEMA), pl.concat(items))
+    left_out = pl.DataFrame([row for plan in plans for row in plan.left_out], LEFT_OUT_SCHEMA)
+    return BenchmarkTables(pl.DataFrame(metrics, schema=BENCHMARK_SCHEMA), pl.concat(items), left_out)
 
 
 class _Evaluator:
@@ -204,22 +234,39 @@ def _plans(
         with harness():
             items = render_items(loaded)
         encoded = [[encode_pair(tokenizer, *option) for option in item.options] for item in items]
-        _refuse_long_answers(items, encoded, context_length)
+        left_out = _unanswerable(items, encoded, context_length)
+        if left_out:
+            unasked = {row["doc_index"] for row in left_out}
+            kept = [number for number, item in enumerate(items) if item.doc_index not in unasked]
+            loaded, items = loaded.keep(kept), [items[number] for number in kept]
+            encoded = [encoded[number] for number in kept]
         metrics = [metric["metric"] for metric in loaded.task.config.metric_list or []]
         asked = [[item.doc_index, item.gold, item.options] for item in items]
-        plans.append(_Plan(loaded, items, encoded, digest_of([*common, loaded.name, metrics, asked])))
+        plans.append(_Plan(loaded, left_out, items, encoded, digest_of([*common, loaded.name, metrics, asked])))
     return plans
 
 
-def _refuse_long_answers(items: list[RenderedItem], encoded: list[list[EncodedOption]], context_length: int) -> None:
-    """Long questions are cut from the left; an answer that is empty or longer than the context cannot be scored."""
+def _unanswerable(
+    items: list[RenderedItem], encoded: list[list[EncodedOption]], context_length: int
+) -> list[dict[str, Any]]:
+    """Items with an option that cannot be scored. Long questions are no such: they are cut from the left.
+
+    Raises:
+        AutomixerError: all items of the task are such.
+    """
+    rows = []
     for item, options in zip(items, encoded, strict=True):
-        for _, answer in options:
-            if not 0 < len(answer) <= context_length:
-                raise AutomixerError(
-                    f"task {item.task!r}: an option of item {item.doc_index} has {len(answer)} tokens, but the model "
-                    f"reads 1 to {context_length}; mend the item, or train with a longer training.sequence_length"
-                )
+        wrong = [len(answer) for _, answer in options if not 0 < len(answer) <= context_length]
+        if wrong:
+            named = {"task": item.task, "doc_index": item.doc_index, "item_hash": item.item_hash}
+            rows.append({**named, "n_tokens": max(wrong), "context_length": context_length})
+    if rows and len(rows) == len(items):
+        raise AutomixerError(
+            f"task {items[0].task!r}: none of its {len(items)} items can be asked, for each has an option that is "
+            f"empty or longer than the {context_length} tokens that the model reads (item {items[0].doc_index}: "
+            f"{rows[0]['n_tokens']}); mend the items, train with a longer training.sequence_length, or drop the task"
+        )
+    return rows
 
 
 def _context_length(folder: Path) -> int:

@@ -62,7 +62,9 @@ def plan(
     workers: Annotated[int, typer.Option("--workers", min=1, help="equal machines, or accelerators")] = 1,
     hardware: Annotated[str | None, typer.Option("--hardware", help="a100, h100 or h200: by their data sheets")] = None,
     utilisation: Annotated[float, typer.Option("--utilisation", help="share of the peak, with --hardware")] = 0.4,
-    scoring_type: Annotated[str, typer.Option("--scoring-type", help="float32, as it runs, or bfloat16")] = "float32",
+    scoring_type: Annotated[
+        str | None, typer.Option("--scoring-type", help="float32 or bfloat16; default: the settings' scoring.precision")
+    ] = None,
     vocabulary: Vocabulary = None,
     document_tokens: Annotated[float | None, typer.Option("--document-tokens", help="tokens of a document")] = None,
     constants: ConstantsFile = None,
@@ -81,7 +83,8 @@ def plan(
     with open_instance() as instance:
         if hardware is not None:
             workload = measure(instance, automixer.frozen(), given)
-            known = _on(known, hardware, utilisation, workload, scoring_type)
+            scoring = scoring_type or workload.settings.scoring.precision
+            known = _on(known, hardware, utilisation, workload, scoring)
         made = make_plan(instance, automixer, known, given)
     if hardware is not None:
         assumed = f"{hardware}: {utilisation:.0%} of the data sheet's peak is assumed, not measured"

@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +47,12 @@ class ScoreMarker:
         except (OSError, pa.ArrowException):  # absent, or cut short by whoever copied it
             return False
         return all(found.get(key) == value for key, value in self.metadata().items())
+
+
+def options_of(path: Path) -> dict[str, Any]:
+    """The `PassOptions` that a file of scores was made with; empty where it does not say."""
+    found = (pq.read_metadata(path).metadata or {}).get(f"{METADATA_PREFIX}options".encode())
+    return json.loads(found) if found else {}
 
 
 @dataclass(frozen=True)

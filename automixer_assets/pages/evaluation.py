@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from automixer_assets import metadata
+from automixer_assets.benchmark.runner import read_left_out
 from automixer_assets.comparison import MEAN_TASK
 from automixer_assets.lake import Artifact
 from automixer_assets.lake_asset import Metadata
@@ -45,6 +46,7 @@ def show_target_runs(artifact: Artifact) -> Metadata:
         "accuracy, mean over tasks and seeds": metadata.number(benchmark["acc"].mean()),
         "gold-answer NLL, mean over tasks and seeds": metadata.number(benchmark["gold_nll"].mean()),
         "results on the final items": metadata.table(results),
+        "items left out": read_left_out(artifact.path).height,
         "training curves": metadata.plot(draw),
     }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from automixer_assets import metadata
+from automixer_assets.benchmark.runner import read_left_out
 from automixer_assets.lake import Artifact
 from automixer_assets.lake_asset import Metadata
 from automixer_assets.proxy.checkpoints import list_checkpoints
@@ -45,6 +46,7 @@ def show_benchmark_table(artifact: Artifact) -> Metadata:
     return {
         "dagster/row_count": table.height,
         "best step per task": metadata.table(_best_steps(table)),
+        "items left out": read_left_out(artifact.path).height,
         "accuracy": metadata.table(benchmark_grid(table, "acc", best="max")),
         "gold-answer NLL": metadata.table(benchmark_grid(table, "gold_nll", best="min")),
         "accuracy trajectories (ring: best step)": metadata.plot(

@@ -1,9 +1,9 @@
 """Accelerators that are not at hand: their makers' figures, times a utilisation that the reader must believe.
 
 Peaks are those of the data sheets, dense, without sparsity: NVIDIA A100 (2021), H100 SXM (2023), H200 (2024). A pass
-runs at the peak of the type that this project runs it in: training in the settings' `precision`, everything else in
-float32, which these accelerators multiply outside their tensor cores as long as TF32 is off, and it is. The kernel can
-run the body in bfloat16 (`influence.Backend`), the output layer never.
+runs at the peak of the type that this project runs it in: training, and the body where documents are scored, in the
+settings' precision, everything else in float32, which these accelerators multiply outside their tensor cores as long as
+TF32 is off, and it is.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def on_accelerator(
 
     Args:
         shapes: shape and training precision of every model that is planned.
-        scoring: the type that the body is assumed to run in where documents are scored and queries fitted.
+        scoring: the type that the body runs in where documents are scored (the settings' `scoring.precision`).
 
     Raises:
         ConfigurationError: an accelerator that is not listed, or a utilisation outside (0, 1].
@@ -64,7 +64,7 @@ def _peak(chosen: Accelerator, kind: PassKind, shape: Shape, precision: str, sco
     """Operations per second at most; of influence the body's in one type and the output layer's in float32."""
     if kind == "training":
         return getattr(chosen, precision)
-    if kind == "evaluation":
+    if kind in ("evaluation", "fitting"):
         return chosen.float32
     body, head = 4 * shape.body_weights, 6 * shape.head_weights  # forward, backward; logits, pull-back, gradients
     return (body + head) / (body / getattr(chosen, scoring) + head / chosen.float32)

@@ -49,6 +49,8 @@ class Probe:
     evaluation_batch: int
     pass_tokens: int = BATCH_TOKENS
     """Of a pass that fits or scores."""
+    scoring_half: str | None = None
+    """The half-precision type that documents are scored in, if any."""
 
     @property
     def shape(self) -> Shape:
@@ -200,7 +202,8 @@ def _scoring(probe: Probe, model: PreTrainedModel, clock: Clock) -> tuple[float,
 
     query = fit_query(model, _items(probe), [], curvature="identity", batch_tokens=BATCH_TOKENS)
     documents = _documents(probe)
-    seconds = clock.median(lambda: score_documents(model, documents, query, batch_tokens=BATCH_TOKENS))
+    half = probe.scoring_half
+    seconds = clock.median(lambda: score_documents(model, documents, query, batch_tokens=BATCH_TOKENS, dtype=half))
     lengths = Texts.of([len(document) - 1 for document in documents])
     return flops.scoring(probe.shape, lengths, probe.directions), seconds
 

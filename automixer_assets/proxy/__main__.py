@@ -9,7 +9,6 @@ The same command again goes on where a killed run stopped. docs/training.md says
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -17,9 +16,8 @@ from typing import Annotated
 import typer
 
 from automixer_assets.errors import AutomixerError
-from automixer_assets.progress import progress
-from automixer_assets.proxy.simulation import reporter, simulate
-from automixer_assets.proxy.world import joined_world
+from automixer_assets.launch.attached import say, training_process
+from automixer_assets.proxy.simulation import simulate
 from automixer_assets.settings_file import load_settings
 
 
@@ -32,33 +30,26 @@ def run(
     sharded: Annotated[
         bool, typer.Option("--sharded", help="spread the model over the processes, where it does not fit into one")
     ] = False,
+    attached: Annotated[
+        bool, typer.Option("--attached", hidden=True, help="started by a program: JSON on stdout, ends with its stdin")
+    ] = False,
 ) -> None:
     """Train a proxy into a folder, or go on with the run that the folder holds."""
     chosen = load_settings(settings).trained_proxy(proxy)
-    with contextlib.ExitStack() as stack:
-        world = stack.enter_context(joined_world(sharded=sharded))
-        log = _say if world.writes else _say_nothing
-        report = None
-        if world.writes:
-            report = reporter(stack.enter_context(progress(proxy, chosen.training.steps, "steps", log)))
-        finished = simulate(chosen, corpus, tokenizer, out, on_progress=report, log=log, world=world)
-        log(f"{finished.steps} steps, {len(finished.checkpoints)} checkpoints, loss {finished.final_loss:.3f}: {out}")
+    with training_process(proxy, chosen.training.steps, sharded=sharded, attached=attached) as here:
+        finished = simulate(
+            chosen, corpus, tokenizer, out, on_progress=here.on_progress, log=here.log, world=here.world
+        )
+        kept, loss = len(finished.checkpoints), finished.final_loss
+        here.log(f"{finished.steps} steps, {kept} checkpoints, loss {loss:.3f}: {out}")
 
 
 def main() -> None:
     try:
         typer.run(run)
     except AutomixerError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         sys.exit(1)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def _say_nothing(line: str) -> None:
-    """Every process but the first."""
 
 
 if __name__ == "__main__":

@@ -121,6 +121,8 @@ def joined_world(*, sharded: bool = False) -> Iterator[World]:
     import torch.distributed as distributed
 
     on_cuda = torch.cuda.is_available()
+    if on_cuda:
+        _require_a_device_each(int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count())
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if on_cuda else torch.device("cpu")
     if on_cuda:
         torch.cuda.set_device(device)
@@ -129,6 +131,14 @@ def joined_world(*, sharded: bool = False) -> Iterator[World]:
         yield World(device, distributed.get_rank(), size, sharded)
     finally:
         distributed.destroy_process_group()
+
+
+def _require_a_device_each(processes: int, devices: int) -> None:
+    if processes > devices:
+        raise AutomixerError(
+            f"{processes} training processes were started here, but {devices} CUDA devices are visible: start as many "
+            "as there are devices (launchers.torchrun.processes, --nproc-per-node), or correct CUDA_VISIBLE_DEVICES"
+        )
 
 
 def _shard(model: PreTrainedModel, world: World) -> torch.nn.Module:

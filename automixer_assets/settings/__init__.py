@@ -17,7 +17,7 @@ from automixer_assets.settings.corpus import Arrival, Corpus, ReferenceSample, T
 from automixer_assets.settings.drift import Drift
 from automixer_assets.settings.exports import Export
 from automixer_assets.settings.imported import CheckpointSource, ImportedProxy, StepName
-from automixer_assets.settings.launchers import Launchers, RayCluster
+from automixer_assets.settings.launchers import Launchers, RayCluster, Torchrun
 from automixer_assets.settings.mixture import (
     MIXTURE_PROFILES,
     RECIPE_PROFILES,
@@ -34,6 +34,7 @@ from automixer_assets.settings.mixture import (
     own_defaults,
     profile_differences,
 )
+from automixer_assets.settings.scoring import Scoring
 from automixer_assets.settings.simulation import (
     EXECUTION_OPTIONS,
     AnyProxy,
@@ -73,6 +74,7 @@ __all__ = [
     "RayCluster",
     "Recipe",
     "ReferenceSample",
+    "Scoring",
     "Section",
     "SelectionMetric",
     "Settings",
@@ -83,6 +85,7 @@ __all__ = [
     "TaskSplits",
     "Tasks",
     "Tokenizer",
+    "Torchrun",
     "Training",
     "differing_options",
     "own_defaults",
@@ -149,6 +152,7 @@ class Settings(Section):
     drift: Drift = Drift()
     automation: Automation = Automation()
     launchers: Launchers = Launchers()
+    scoring: Scoring = Scoring()
 
     @model_validator(mode="before")
     @classmethod
@@ -182,6 +186,16 @@ class Settings(Section):
             known(self.targets.baseline, self.mixtures, "targets.baseline")
             for mixture_name in self.targets.mixtures:
                 known(mixture_name, self.mixtures, "targets.mixtures")
+        return self
+
+    @model_validator(mode="after")
+    def _processes_share_batches(self) -> Settings:
+        trained = {
+            f"proxies.{name}": proxy.training for name, proxy in self.proxies.items() if isinstance(proxy, Proxy)
+        }
+        if self.targets is not None:
+            trained["targets"] = self.targets.training
+        self.launchers.require_equal_shares({where: training.batch_size for where, training in trained.items()})
         return self
 
     def recipe(self, name: str) -> Recipe:

@@ -1,15 +1,19 @@
-"""Where a stage runs: in the run's own process, or on a Ray cluster. No choice here changes the bytes of a result."""
+"""Where a stage runs: in the run's own process, in several under torchrun, or on a Ray cluster.
+
+No choice here changes the bytes of a score. Training is a sum over processes, so their number counts (`Torchrun`).
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from automixer_assets.settings.base import Section
 
 Launcher = Literal["local", "torchrun", "ray"]
 SHARD_LAUNCHERS = ("local", "ray")
+TRAINING_LAUNCHERS = ("local", "torchrun")
 
 
 class RayCluster(Section):
@@ -34,12 +38,28 @@ class RayCluster(Section):
         return self.model_copy(update={"workers": self.cpu_workers or self.workers, "gpus_per_worker": 0})
 
 
+class Torchrun(Section):
+    """Processes that train one model together on this machine; on several machines see docs/training.md."""
+
+    processes: int = Field(gt=0, description="one per GPU; they share every batch equally")
+    sharded: bool = Field(
+        default=False, description="spread parameters and AdamW moments over the processes (FSDP2), for large models"
+    )
+
+    @property
+    def identity(self) -> dict[str, Any] | None:
+        """What of this decides the last bits of the weights: gradients are summed in another order than alone."""
+        return self.model_dump(mode="json") if self.processes > 1 else None
+
+
 class Launchers(Section):
     """The launcher of every stage that has a choice."""
 
     scoring: Launcher = "local"
     corpus: Launcher = Field(default="local", description="of inventories and of tokenising")
+    training: Launcher = Field(default="local", description="of proxies and targets")
     ray: RayCluster = RayCluster()
+    torchrun: Torchrun | None = None
 
     @field_validator("scoring", "corpus")
     @classmethod
@@ -50,3 +70,34 @@ class Launchers(Section):
                 f"choose one of {', '.join(SHARD_LAUNCHERS)}"
             )
         return launcher
+
+    @field_validator("training")
+    @classmethod
+    def _training_is_supported(cls, launcher: Launcher) -> Launcher:
+        if launcher not in TRAINING_LAUNCHERS:
+            raise ValueError(
+                f"launchers.training is {launcher!r}, but the processes of a run wait for each other at every step: "
+                f"choose one of {', '.join(TRAINING_LAUNCHERS)}"
+            )
+        return launcher
+
+    @model_validator(mode="after")
+    def _processes_are_given(self) -> Launchers:
+        if self.training == "torchrun" and self.torchrun is None:
+            raise ValueError("training: torchrun needs `torchrun: {processes: N}`, one for each GPU to use")
+        return self
+
+    @property
+    def trained_by(self) -> Torchrun | None:
+        """The processes that train, or None: the run's own process does."""
+        return self.torchrun if self.training == "torchrun" else None
+
+    def require_equal_shares(self, batch_sizes: dict[str, int]) -> None:
+        """ValueError for a batch, by its place in the settings, that the training processes cannot share equally."""
+        processes = 1 if self.trained_by is None else self.trained_by.processes
+        for where, batch_size in batch_sizes.items():
+            if batch_size % processes:
+                raise ValueError(
+                    f"{where}.training.batch_size is {batch_size}, which launchers.torchrun.processes, {processes}, "
+                    "does not divide: choose another number of processes"
+                )

@@ -12,10 +12,17 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from polars.testing import assert_frame_equal
 
 from automixer_assets.benchmark import runner
 from automixer_assets.benchmark.items import RenderedItem, encode_pair, render_items
-from automixer_assets.benchmark.runner import BENCHMARK_SCHEMA, ITEMS_SCHEMA, BenchmarkTables, evaluate_checkpoints
+from automixer_assets.benchmark.runner import (
+    BENCHMARK_SCHEMA,
+    ITEMS_SCHEMA,
+    BenchmarkTables,
+    evaluate_checkpoints,
+    read_left_out,
+)
 from automixer_assets.benchmark.tasks import LoadedTask, load_tasks
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import Lake
@@ -266,11 +273,36 @@ def test_bad_inputs_are_refused(
     folder = next(iter(checkpoints.values()))
     with pytest.raises(AutomixerError, match=r"'latest' is not a checkpoint key"):
         evaluate_checkpoints({"latest": folder}, loaded, total_steps=40, lake=Lake(tmp_path))
+
+
+def wordy(folder: Path, cache: Path, *long: int) -> dict[str, LoadedTask]:
+    """A task of three items; at those places an option is longer than the checkpoints' context of 64 tokens."""
     items = choice_items("v", 3, 3)
-    items[1]["choices"][0] = "long " * 80
-    write_task(tmp_path / "t", "wordy", CHOICE, {"validation": items})
-    wordy = load_tasks(Tasks(names=["wordy"], directory="t"), tmp_path, "selection", cache=cache)
-    with pytest.raises(
-        AutomixerError, match=r"task 'wordy': an option of item 1 has \d+ tokens, but the model reads 1 to 64"
-    ):
-        evaluate_checkpoints({"p-step-000010": folder}, wordy, total_steps=40, lake=Lake(tmp_path))
+    for place in long:
+        items[place]["choices"][0] = "long " * 80
+    write_task(folder / "t", "wordy", CHOICE, {"validation": items})
+    return load_tasks(Tasks(names=["wordy"], directory="t"), folder, "selection", cache=cache)
+
+
+def test_an_item_that_no_model_can_read_is_left_out_for_all_checkpoints_and_named(
+    checkpoints: dict[str, Path], tmp_path: Path, cache: Path
+) -> None:
+    (tmp_path / "short").mkdir()
+    whole = evaluate_checkpoints(
+        checkpoints, wordy(tmp_path / "short", cache), total_steps=40, lake=Lake(tmp_path / "lake")
+    )
+    tables = evaluate_checkpoints(checkpoints, wordy(tmp_path, cache, 1), total_steps=40, lake=Lake(tmp_path / "lake"))
+    tables.write(tmp_path / "out")
+    left_out = read_left_out(tmp_path / "out")
+    assert left_out.select("task", "doc_index", "context_length").rows() == [("wordy", 1, 64)]
+    assert left_out["n_tokens"][0] > 64
+    assert set(tables.benchmark["n_items"]) == {2}
+    others = whole.items.filter(pl.col("doc_index") != 1)
+    assert_frame_equal(tables.items, others, rel_tol=1e-4)
+    assert whole.left_out.is_empty()
+
+
+def test_a_task_without_an_item_that_fits_is_refused(checkpoints: dict[str, Path], tmp_path: Path, cache: Path) -> None:
+    message = r"task 'wordy': none of its 3 items can be asked, .* longer than the 64 tokens"
+    with pytest.raises(AutomixerError, match=message):
+        evaluate_checkpoints(checkpoints, wordy(tmp_path, cache, 0, 1, 2), total_steps=40, lake=Lake(tmp_path / "lake"))

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.influence import fit_query, memory, score_documents, tokens_of_fit
+from automixer_assets.influence.reference import slow_query, slow_scores
 from automixer_assets_tests.influence import tiny
 from automixer_assets_tests.influence.test_agreement import assert_close, influence
 
@@ -62,6 +64,21 @@ def test_a_body_in_half_precision_gives_nearly_the_same_scores(dtype: str, curva
     assert not np.array_equal(found, expected)
     assert_close(found, expected, 0.03)
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("curvature", ["datainf", "identity", "kfac"])
+def test_bfloat16_ranks_documents_as_the_float64_reference_does(curvature: str) -> None:
+    model, corpus = tiny.llama(), tiny.documents([6 + k % 20 for k in range(200)], seed=5)
+    reference = slow_query(model, tiny.tasks(), tiny.reference(), curvature=curvature)
+    expected = slow_scores(model, corpus, reference).numpy()  # [documents, directions]
+    model = model.float()
+    query = fit_query(model, tiny.tasks(), tiny.reference(), curvature=curvature)
+    half = influence(score_documents(model, corpus, query, dtype="bfloat16"), query)
+    for k in range(len(query.names)):
+        agreement: Any = spearmanr(half[:, k], expected[:, k])
+        assert agreement.statistic > 0.999
+        upper = [set(np.argsort(scores[:, k])[:100].tolist()) for scores in (half, expected)]
+        assert len(upper[0] & upper[1]) >= 97, "the half that a mixture keeps"
 
 
 def test_small_gradients_do_not_vanish_in_float16() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from automixer_assets.settings.launchers import Launchers, RayCluster
+from automixer_assets.settings.launchers import Launchers, RayCluster, Torchrun
 
 STAGES = ("scoring", "corpus")
 
@@ -43,3 +43,33 @@ def test_stages_without_gpus_ask_for_none() -> None:
     plain = RayCluster(workers=2, gpus_per_worker=1).without_gpus()
     assert (plain.workers, plain.gpus_per_worker) == (2, 0)
     assert RayCluster(workers=2, cpu_workers=16).without_gpus().workers == 16
+
+
+def test_torchrun_is_accepted_for_training_with_its_processes() -> None:
+    launchers = Launchers.model_validate({"training": "torchrun", "torchrun": {"processes": 4, "sharded": True}})
+    assert launchers.trained_by == Torchrun(processes=4, sharded=True)
+    assert Launchers.model_validate({"torchrun": {"processes": 4}}).trained_by is None, "training is local"
+
+
+def test_torchrun_without_a_number_of_processes_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"training: torchrun needs `torchrun: \{processes: N\}`"):
+        Launchers.model_validate({"training": "torchrun"})
+
+
+def test_ray_is_refused_for_training() -> None:
+    with pytest.raises(ValidationError, match=r"launchers.training is 'ray'.*choose one of local, torchrun"):
+        Launchers.model_validate({"training": "ray"})
+
+
+def test_only_several_processes_change_the_identity() -> None:
+    assert Torchrun(processes=1, sharded=True).identity is None
+    identities = [Torchrun(processes=n, sharded=sharded).identity for n in (2, 3) for sharded in (False, True)]
+    assert len({str(identity) for identity in identities}) == 4
+
+
+def test_a_batch_is_shared_equally_or_refused() -> None:
+    launchers = Launchers.model_validate({"training": "torchrun", "torchrun": {"processes": 4}})
+    launchers.require_equal_shares({"proxies.demo": 8, "targets": 4})
+    with pytest.raises(ValueError, match=r"^targets\.training\.batch_size is 6, which .*processes, 4, does not divide"):
+        launchers.require_equal_shares({"proxies.demo": 8, "targets": 6})
+    Launchers().require_equal_shares({"proxies.demo": 7})

@@ -88,6 +88,7 @@ def test_the_output_layer_stays_in_float32():
     seconds = body / 989.4e12 + head / 67e12
     assert assumed.pass_speed("scoring", SMALL).flops_per_second == pytest.approx((body + head) / seconds)
     assert assumed.pass_speed("evaluation", SMALL).flops_per_second == pytest.approx(67e12)
+    assert assumed.pass_speed("fitting", SMALL).flops_per_second == pytest.approx(67e12), "queries stay in float32"
 
 
 @pytest.mark.parametrize(("name", "utilisation", "message"), [("h10", 0.4, "h100"), ("h100", 1.2, "1.2")])
