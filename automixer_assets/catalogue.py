@@ -140,7 +140,7 @@ def list_mixtures(instance: dg.DagsterInstance, lake: Lake) -> list[dict[str, ob
         row: dict[str, object] = {"mixture": version.mixture, "digest": version.digest, "made": version.timestamp}
         artifact = lake.find_uri(version.uri)
         if artifact is not None:
-            manifest = load_manifest(artifact.path / "manifest.json")
+            manifest = load_manifest(artifact.file("manifest.json"))
             row |= {
                 "recipe": manifest.recipe,
                 "profile": manifest.profile,

@@ -31,7 +31,7 @@ def sync_checkpoint_keys(
     for name, recipe in settings.recipes_of(proxy).items():
         artifact = (fresh or {}).get(name) or (_selection(instance, lake, name) if recipe.uses_checkpoints else None)
         if artifact is not None:
-            wanted.update(pl.read_parquet(artifact.path / "selected.parquet")["checkpoint"])
+            wanted.update(pl.read_parquet(artifact.file("selected.parquet"))["checkpoint"])
     definition = checkpoints_of(proxy)
     name = definition.name
     assert name is not None

@@ -13,6 +13,7 @@ import typer
 from automixer_assets.commands import (
     corpus,
     errors,
+    lake,
     lineage,
     mixture,
     pipeline,
@@ -33,6 +34,7 @@ app.add_typer(tasks.app, name="tasks")
 app.add_typer(mixture.app, name="mixture")
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(lineage.app)
+app.add_typer(lake.app, name="lake")
 app.add_typer(retention.app)
 
 

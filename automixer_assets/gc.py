@@ -20,7 +20,6 @@ from automixer_assets.lake_asset import LakeAsset, by_name, lake_kind
 from automixer_assets.lake_removal import (
     Unfinished,
     artifact_size,
-    artifacts,
     discard,
     empty_trash,
     nothing_running,
@@ -78,7 +77,7 @@ def survey(instance: dg.DagsterInstance, lake: Lake, assets: Sequence[LakeAsset]
         AutomixerError: the event log does not know a mixture of the lake, or has lost a pinned materialisation.
     """
     events = {event.storage_id: event for event in all_events(instance)}
-    published = {artifact.uri: artifact for artifact in artifacts(lake)}
+    published = {artifact.uri: artifact for artifact in lake.artifacts()}
     named = names_by_uri(events.values())
     for uri in published:
         if uri.startswith(f"{MIXTURE}/") and uri not in named:

@@ -17,15 +17,14 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.files import files_below, remove_temporaries, sync_folder, sync_tree, write_atomically
+from automixer_assets.lake_artifact import MARKER, Artifact, StoredFile, Written, artifact_of, marker_bytes
 from automixer_assets.locks import alone, exclusive, holder, is_held, shared
 
-MARKER = "_COMPLETE.json"
 SCRATCH = "_scratch"
 """A subfolder of the working folder for resumable intermediate state; removed before publishing."""
 PARTIAL = ".partial-"
@@ -35,55 +34,6 @@ MINIMUM_FREE_BYTES = 64 * 2**20
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _uses: ContextVar[set[str] | None] = ContextVar("_uses", default=None)
 """The artefacts that the writer now running has published or found on its way."""
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A published folder. `content` is the sha256 over its files: what a data version is made of.
-
-    `files` holds digests and `sizes` bytes by name; `uses` names artefacts that the writer published on its way. Sizes
-    are empty and `uses` is None for folders that were published before they were recorded. `folder` is where its files
-    stand once `path` was asked for: of a lake in an object store, `fetch` brings them there first, and `objects` are
-    the keys of files that are not stored under their own name.
-    """
-
-    kind: str
-    digest: str
-    folder: Path
-    content: str
-    seconds: float
-    files: dict[str, str]
-    sizes: dict[str, int] = field(default_factory=dict)
-    uses: tuple[str, ...] | None = None
-    objects: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
-    fetch: Callable[[Artifact], None] | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def path(self) -> Path:
-        """The folder with its files, on this machine."""
-        if self.fetch is not None:
-            self.fetch(self)
-        return self.folder
-
-    @property
-    def uri(self) -> str:
-        """Relative to the lake's root, so that a lake can be moved or copied."""
-        return f"{self.kind}/{self.digest}"
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A file as it stands in the lake now; `sha256` only where it was asked for."""
-
-    size: int
-    sha256: str | None
-
-
-@dataclass(frozen=True)
-class Written:
-    """What a writer may return: a content digest of its own, for files that also record when and where they ran."""
-
-    content: str | None = None
 
 
 class Lake:
@@ -172,16 +122,74 @@ class Lake:
             used.add(f"{kind}/{digest}")
         if (found := self.find(kind, digest)) is not None:
             return found
+        with self._writing(f"{kind}/{digest}"):
+            return self.find(kind, digest) or self._write(kind, digest, writer, resumable)
+
+    def adopt(self, artifact: Artifact, fill: Callable[[Path], None]) -> Artifact:
+        """Publish what another lake has published, under its marker; `fill(folder)` has brought exactly its files.
+
+        The folder is as a killed `adopt` left it.
+        """
+        with self._writing(artifact.uri):
+            if (found := self.find(artifact.kind, artifact.digest)) is not None:
+                return found
+            working = self.root / artifact.kind / f"{PARTIAL}{artifact.digest}"
+            working.mkdir(exist_ok=True)
+            _require_space(working)
+            with disk_full_is_said(working):
+                fill(working)
+                sync_tree(working)
+                write_atomically(working / MARKER, marker_bytes(artifact))
+            return self._commit(artifact.kind, artifact.digest, working)
+
+    def bring(self, artifact: Artifact, name: str, path: Path) -> None:
+        """Copy a file of an artefact to `path`; raises AutomixerError where it is gone or was changed."""
+        shutil.copyfile(artifact.folder / name, path)
+        if file_sha256(path) != artifact.files[name]:
+            path.unlink()
+            raise AutomixerError(f"{artifact.folder / name} is not what was published: restore it, or rebuild")
+
+    @contextlib.contextmanager
+    def _writing(self, uri: str) -> Iterator[None]:
+        """Hold the lock of an artefact's writer; raises AutomixerError where another process does."""
+        kind, _, digest = uri.partition("/")
         lock = self.root / kind / f".{digest}.lock"
         with exclusive(lock) as mine:
             if not mine:
                 raise AutomixerError(
-                    f"{kind}/{digest} is being written by process {holder(lock)}: "
-                    "wait for that run or cancel it, then run again"
+                    f"{uri} is being written by process {holder(lock)}: wait for that run or cancel it, then run again"
                 )
-            if (found := self.find(kind, digest)) is not None:
-                return found
-            return self._write(kind, digest, writer, resumable)
+            yield
+
+    def artifacts(self) -> Iterator[Artifact]:
+        """Everything that is published, by kind and digest."""
+        for kind in self.kinds():
+            for folder in sorted(path for path in kind.iterdir() if path.is_dir() and not path.name.startswith(".")):
+                artifact = self.find(kind.name, folder.name)
+                if artifact is not None:
+                    yield artifact
+
+    def kinds(self) -> list[Path]:
+        """Folders of this machine in which artefacts stand, and are written."""
+        if not self.root.is_dir():
+            return []
+        return sorted(path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+    def leftovers(self) -> dict[str, int]:
+        """uri -> bytes of what killed passes left elsewhere than in their working folders."""
+        return {}
+
+    def withdraw(self, uri: str, note: bytes | None) -> None:
+        """Begin to remove an artefact: `note` stays in its place. Its folder is for the caller to delete."""
+        if note is not None:
+            write_atomically(self.tombstone(uri), note)
+
+    def withdrawn_size(self) -> int:
+        """Bytes of what interrupted removals left elsewhere than in the trash."""
+        return 0
+
+    def sweep(self) -> None:
+        """Delete what interrupted removals left elsewhere than in the trash."""
 
     def removal_note(self, uri: str) -> str | None:
         """When and why an artefact was removed on purpose, in half a sentence."""
@@ -301,45 +309,6 @@ def _marker(
 
 def _read_marker(kind: str, digest: str, folder: Path) -> Artifact:
     return artifact_of(json.loads((folder / MARKER).read_text()), kind, digest, folder)
-
-
-def artifact_of(
-    marker: dict[str, Any],
-    kind: str,
-    digest: str,
-    folder: Path,
-    fetch: Callable[[Artifact], None] | None = None,
-) -> Artifact:
-    """What a marker says of the artefact that it completes."""
-    uses = marker.get("uses")
-    return Artifact(
-        kind,
-        digest,
-        folder,
-        marker["content"],
-        marker["seconds"],
-        marker["files"],
-        marker.get("sizes", {}),
-        None if uses is None else tuple(uses),
-        marker.get("objects", {}),
-        fetch,
-    )
-
-
-def marker_bytes(artifact: Artifact) -> bytes:
-    """The marker of a folder in which every file has its own name; inverse of `artifact_of`."""
-    marker: dict[str, Any] = {
-        "kind": artifact.kind,
-        "digest": artifact.digest,
-        "content": artifact.content,
-        "seconds": artifact.seconds,
-        "files": artifact.files,
-        "sizes": artifact.sizes,
-    }
-    return (
-        json.dumps(marker if artifact.uses is None else {**marker, "uses": list(artifact.uses)}, indent=1).encode()
-        + b"\n"
-    )
 
 
 @contextlib.contextmanager

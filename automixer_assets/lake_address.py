@@ -23,9 +23,14 @@ def open_lake(environment: Mapping[str, str], state: Path) -> Lake:
     Raises:
         ConfigurationError: one of the variables cannot be used.
     """
-    address = environment.get(ADDRESS, "").removeprefix("file://")
+    return lake_at(environment.get(ADDRESS) or str(state / "lake"), environment, state)
+
+
+def lake_at(address: str, environment: Mapping[str, str], state: Path) -> Lake:
+    """The lake at `address`, a folder or a URL; the environment says how stores are reached."""
+    address = address.removeprefix("file://")
     if "://" not in address:
-        return Lake(Path(address).expanduser().absolute() if address else state / "lake")
+        return Lake(Path(address).expanduser().absolute())
     options = parse_options(environment[OPTIONS], OPTIONS) if environment.get(OPTIONS) else {}
     if secrets := SECRETS & options.keys():
         raise ConfigurationError(

@@ -13,10 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from automixer_assets import remote_removal
-from automixer_assets.files import files_below, sync_folder, write_atomically
+from automixer_assets.files import files_below, sync_folder
 from automixer_assets.lake import PARTIAL, Artifact, Lake
-from automixer_assets.remote_lake import RemoteLake
 
 TRASH = ".trash"
 
@@ -30,31 +28,18 @@ class Unfinished:
     size: int
 
 
-def artifacts(lake: Lake) -> Iterator[Artifact]:
-    """Everything that is published, by kind and digest."""
-    if isinstance(lake, RemoteLake):
-        yield from remote_removal.artifacts(lake)
-        return
-    for kind in _kinds(lake):
-        for folder in sorted(path for path in kind.iterdir() if path.is_dir() and not path.name.startswith(".")):
-            artifact = lake.find(kind.name, folder.name)
-            if artifact is not None:
-                yield artifact
-
-
 def unfinished(lake: Lake) -> list[Unfinished]:
     """Working folders, by kind and digest."""
     found = {
         f"{kind.name}/{folder.name.removeprefix(PARTIAL)}": folder
-        for kind in _kinds(lake)
+        for kind in lake.kinds()
         for folder in sorted(kind.glob(f"{PARTIAL}*"))
     }
     sizes = {uri: folder_size(folder) for uri, folder in found.items()}
-    if isinstance(lake, RemoteLake):
-        for uri, size in remote_removal.leftovers(lake).items():
-            kind, _, digest = uri.partition("/")
-            found.setdefault(uri, lake.root / kind / f"{PARTIAL}{digest}")
-            sizes[uri] = sizes.get(uri, 0) + size
+    for uri, size in lake.leftovers().items():
+        kind, _, digest = uri.partition("/")
+        found.setdefault(uri, lake.root / kind / f"{PARTIAL}{digest}")
+        sizes[uri] = sizes.get(uri, 0) + size
     return [Unfinished(uri, found[uri], sizes[uri]) for uri in sorted(found)]
 
 
@@ -74,18 +59,14 @@ def nothing_running(lake: Lake) -> Iterator[None]:
     """Keep every materialisation waiting; raises AutomixerError where one is at work."""
     with lake.alone():
         yield
-        if isinstance(lake, RemoteLake):
-            remote_removal.sweep(lake)
+        lake.sweep()
 
 
 def discard(lake: Lake, uri: str, folder: Path, why: str | None = None) -> None:
     """Move a folder of the lake into the trash; `why` is left behind as a note, half a sentence long."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     note = None if why is None else f"was removed by `automixer gc` on {today}, {why}\n".encode()
-    if isinstance(lake, RemoteLake):
-        remote_removal.discard(lake, uri, note)
-    elif note is not None:
-        write_atomically(lake.tombstone(uri), note)
+    lake.withdraw(uri, note)
     if not folder.exists():
         return
     trash = lake.root / TRASH
@@ -106,11 +87,4 @@ def empty_trash(lake: Lake) -> int:
 
 def trash_size(lake: Lake) -> int:
     """Bytes of what was discarded and not deleted yet."""
-    size = folder_size(lake.root / TRASH)
-    return size + remote_removal.removed_size(lake) if isinstance(lake, RemoteLake) else size
-
-
-def _kinds(lake: Lake) -> list[Path]:
-    if not lake.root.is_dir():
-        return []
-    return sorted(path for path in lake.root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return folder_size(lake.root / TRASH) + lake.withdrawn_size()

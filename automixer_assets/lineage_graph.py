@@ -143,7 +143,7 @@ def _sources(event: Event, artifact: Artifact | None) -> Iterator[Source]:
 
 
 def _inventoried(directory: str, snapshot: str, artifact: Artifact | None) -> Iterator[Source]:
-    files = None if artifact is None else artifact.path / "files.parquet"
+    files = None if artifact is None else artifact.file("files.parquet")
     if files is not None and files.exists():
         for name, sha256, size in pl.read_parquet(files).select("file", "sha256", "bytes").iter_rows():
             yield Source("file", f"{directory.rstrip('/')}/{snapshot}/{name}", sha256, size)  # may be a URL
@@ -181,7 +181,7 @@ def file_size(artifact: Artifact, name: str) -> int | None:
     """Bytes as published; of folders older than that record, as found; None where the file is gone as well."""
     if size := artifact.sizes.get(name):
         return size
-    path = artifact.path / name
+    path = artifact.file(name)
     return path.stat().st_size if path.exists() else None
 
 

@@ -6,10 +6,14 @@ import base64
 import io
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
+
+from automixer_assets.lake_path import opened
+from automixer_assets.mixture.parquet import count_rows, read_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,12 +70,25 @@ def format_cell(value: Any) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
-def sample(files: str | list[str], columns: Sequence[str]) -> pl.DataFrame:
+def sample(files: str | Sequence[Path], columns: Sequence[str]) -> pl.DataFrame:
     """Columns of a table for plots and quantiles: every k-th row, so that memory does not grow with the corpus."""
+    if not isinstance(files, str):
+        return _sample_by_file(files, columns)
     scan = pl.scan_parquet(files)
     rows = scan.select(pl.len()).collect().item()
     step = max(1, -(-rows // SAMPLED_ROWS))
     return scan.select(columns).gather_every(step).collect(engine="streaming")
+
+
+def _sample_by_file(files: Sequence[Path], columns: Sequence[str]) -> pl.DataFrame:
+    step = max(1, -(-count_rows(files) // SAMPLED_ROWS))
+    pieces, first = [], 0
+    for path in files:
+        with opened(path) as file:
+            table = read_columns(file, columns)
+        pieces.append(pl.DataFrame(table).gather_every(step, first))
+        first = (first - table.num_rows) % step
+    return pl.concat(pieces)
 
 
 def histogram(values: pl.Series, label: str, *, mark: float | None = None, note: str = "") -> dg.MarkdownMetadataValue:

@@ -41,6 +41,42 @@ class StoredObject:
     size: int
 
 
+class OpenedObject:
+    """An object as it stood when it was opened: ranges of it are tried again as all else is.
+
+    S3 is asked for that very version (If-Match): a range is never of an object that has replaced it since.
+    """
+
+    def __init__(self, store: ObjectStore, key: str, file: Any) -> None:
+        self.key, self.size = key, int(file.size)
+        self._store, self._file = store, file
+
+    def read(self, start: int, end: int) -> bytes:
+        """Its bytes from `start` to `end`."""
+        try:
+            return self._store.attempt(self.key, lambda: self._range(start, end))
+        except (FileNotFoundError, FileExistsError) as error:
+            raise AutomixerError(
+                f"{self._store.location(self.key)} was deleted or replaced while it was read: restore it from a copy "
+                "of the lake"
+            ) from error
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _range(self, start: int, end: int) -> bytes:
+        try:
+            self._file.seek(start)
+            content: bytes = self._file.read(end - start)
+        except OSError as error:
+            if type(error).__name__ == "FileExpired":  # s3fs' word for another ETag
+                raise FileExistsError(self.key) from error
+            raise
+        if len(content) != end - start:
+            raise ConnectionError(f"cut after {len(content)} of {end - start} bytes")
+        return content
+
+
 class ObjectStore:
     """The objects below `url`.
 
@@ -81,6 +117,14 @@ class ObjectStore:
 
         return self._absent_is_none(key, fetch) or False
 
+    def open(self, key: str) -> OpenedObject | None:
+        """The object, to be read by ranges; None where there is none."""
+
+        def opened() -> OpenedObject:
+            return OpenedObject(self, key, self.filesystem.open(self.path(key), "rb", cache_type="none"))
+
+        return self._absent_is_none(key, opened)
+
     def size(self, key: str) -> int | None:
         """The object's bytes in number; None where there is none."""
         return self._absent_is_none(key, lambda: int(self.filesystem.info(self.path(key))["size"]))
@@ -113,18 +157,18 @@ class ObjectStore:
 
     def _absent_only(self, key: str, put: Callable[[], Any]) -> bool:
         try:
-            self._tried(key, put)
+            self.attempt(key, put)
         except FileExistsError:
             return False
         return True
 
     def _absent_is_none(self, key: str, action: Callable[[], Result]) -> Result | None:
         try:
-            return self._tried(key, action)
+            return self.attempt(key, action)
         except FileNotFoundError:
             return None
 
-    def _tried(self, key: str, action: Callable[[], Result]) -> Result:
+    def attempt(self, key: str, action: Callable[[], Result]) -> Result:
         """The result, after as many tries as it takes; FileNotFoundError and FileExistsError are for the caller."""
         for attempt in range(ATTEMPTS):
             try:

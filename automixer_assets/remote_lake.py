@@ -2,7 +2,7 @@
 
 Files are uploaded first, never over another's, and the marker last, by a put that succeeds only where there is none:
 whoever wrote it has published, and another writer of the same digest takes what that one made. Objects without a
-marker are no artefact. Readers get a local copy that is verified by sha256, see `lake_cache.py`. No request lists
+marker are no artefact. What readers get of them is said in `lake_copies.py`. No request lists
 anything, except where artefacts are removed. See docs/decisions/0011-lake-in-an-object-store.md.
 """
 
@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from automixer_assets import remote_removal
 from automixer_assets.errors import AutomixerError
-from automixer_assets.files import atomic_folder, write_atomically
 from automixer_assets.lake import (
     MARKER,
     PARTIAL,
@@ -26,19 +26,17 @@ from automixer_assets.lake import (
     StoredFile,
     Written,
     artifact_of,
-    disk_full_is_said,
     file_sha256,
-    marker_bytes,
     stored_file,
 )
 from automixer_assets.lake_cache import LakeCache
+from automixer_assets.lake_copies import Copies
 from automixer_assets.lake_users import REMOVER, USERS, User, blocked_by, this_user
-from automixer_assets.locks import in_turn
 from automixer_assets.object_store import ObjectStore
+from automixer_assets.remote_removal import removal_key
 
 OTHER = "_OTHER"
 """Below an artefact: files, named by sha256, whose own name a writer that published nothing had taken before."""
-CACHE_REMEDY = "free some (or move AUTOMIXER_LAKE_CACHE to a larger disk) and run again"
 
 
 class RemoteLake(Lake):
@@ -46,7 +44,7 @@ class RemoteLake(Lake):
 
     def __init__(self, store: ObjectStore, cache: LakeCache) -> None:
         super().__init__(cache.root)
-        self.store, self.cache = store, cache
+        self.store, self.cache, self.copies = store, cache, Copies(store, cache)
 
     def location(self, uri: str) -> str:
         return self.store.location(uri)
@@ -54,13 +52,16 @@ class RemoteLake(Lake):
     def local(self, uri: str) -> Path:
         kind, _, rest = uri.partition("/")
         artifact = self.find(kind, rest.partition("/")[0])
-        return self.root / uri if artifact is None else artifact.path / rest.partition("/")[2]
+        if artifact is None:
+            return self.root / uri
+        name = rest.partition("/")[2]
+        return artifact.file(name) if name in artifact.files else artifact.path / name
 
     def find(self, kind: str, digest: str) -> Artifact | None:
         content = self.store.read(f"{kind}/{digest}/{MARKER}")
         if content is None:
             return None
-        return artifact_of(json.loads(content), kind, digest, self.root / kind / digest, self._fetch)
+        return artifact_of(json.loads(content), kind, digest, self.root / kind / digest, self.copies)
 
     def stored(self, artifact: Artifact, name: str, *, digests: bool) -> StoredFile | None:
         key = f"{artifact.uri}/{artifact.objects.get(name, name)}"
@@ -73,6 +74,21 @@ class RemoteLake(Lake):
     def unlisted(self, artifact: Artifact) -> list[str]:
         """Nothing: what a writer that published nothing left below an artefact is never read."""
         return []
+
+    def artifacts(self) -> Iterator[Artifact]:
+        return remote_removal.artifacts(self, self.store)
+
+    def leftovers(self) -> dict[str, int]:
+        return remote_removal.leftovers(self, self.store)
+
+    def withdraw(self, uri: str, note: bytes | None) -> None:
+        remote_removal.withdraw(self.store, uri, note)
+
+    def withdrawn_size(self) -> int:
+        return remote_removal.withdrawn_size(self, self.store)
+
+    def sweep(self) -> None:
+        remote_removal.sweep(self, self.store)
 
     def removal_note(self, uri: str) -> str | None:
         content = self.store.read(removal_key(uri))
@@ -114,6 +130,15 @@ class RemoteLake(Lake):
                 yield
             finally:
                 self.store.delete(REMOVER)
+
+    def adopt(self, artifact: Artifact, fill: Callable[[Path], None]) -> Artifact:
+        try:
+            return super().adopt(artifact, fill)
+        finally:
+            self.cache.release()  # whoever adopts a lake reads none of it
+
+    def bring(self, artifact: Artifact, name: str, path: Path) -> None:
+        self.copies.bring_to(artifact, name, path)
 
     def _require_files(self, artifact: Artifact) -> None:
         """Nothing: a file that is gone is noticed and named where it is fetched."""
@@ -160,55 +185,11 @@ class RemoteLake(Lake):
 
     def _keep_copy(self, published: Artifact, working: Path, marker: dict[str, Any]) -> None:
         """What was written is the first copy, if it is what was published and fits."""
-        with in_turn(self._fetching):
-            if published.files != marker["files"] or self._has_copy(published):
+        with self.copies.alone():
+            if published.files != marker["files"] or self.copies.is_whole(published):
                 shutil.rmtree(working)
                 return
             shutil.rmtree(published.folder, ignore_errors=True)
             working.rename(published.folder)
             self.cache.hold(published.uri)
             self.cache.shrink()
-
-    @property
-    def _fetching(self) -> Path:
-        return self.root / ".fetching.lock"
-
-    def _fetch(self, artifact: Artifact) -> None:
-        """Bring the artefact's files to its folder, unless they are there.
-
-        Raises:
-            AutomixerError: an object is gone, or its bytes are not those that were published, or there is no room.
-        """
-        self.cache.hold(artifact.uri)
-        if self._has_copy(artifact):
-            return
-        with in_turn(self._fetching), disk_full_is_said(artifact.folder, CACHE_REMEDY):
-            if self._has_copy(artifact):
-                return
-            self.cache.make_room(sum(artifact.sizes.values()), artifact.uri)
-            with atomic_folder(artifact.folder) as folder:
-                for name, sha256 in artifact.files.items():
-                    self._fetch_file(f"{artifact.uri}/{artifact.objects.get(name, name)}", folder / name, sha256)
-                write_atomically(folder / MARKER, marker_bytes(artifact))
-
-    def _has_copy(self, artifact: Artifact) -> bool:
-        with contextlib.suppress(FileNotFoundError):
-            return json.loads((artifact.folder / MARKER).read_text())["files"] == artifact.files
-        return False
-
-    def _fetch_file(self, key: str, path: Path, sha256: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for _ in range(2):  # what is wrong the second time was not lost on the way
-            if not self.store.fetch(key, path):
-                raise AutomixerError(f"{self.location(key)} was deleted: restore it from a copy of the lake")
-            if file_sha256(path) == sha256:
-                return
-        raise AutomixerError(
-            f"{self.location(key)} was changed: its sha256 is not {sha256[:12]}.. as published; restore it from a copy "
-            f"of the lake, or delete its {MARKER} and materialise it again"
-        )
-
-
-def removal_key(uri: str) -> str:
-    kind, _, digest = uri.partition("/")
-    return f"{kind}/.removed-{digest}"

@@ -20,7 +20,7 @@ from automixer_assets.assets import all_assets
 from automixer_assets.errors import AutomixerError
 from automixer_assets.gc import Retention, collect, survey
 from automixer_assets.lake import MARKER, Lake
-from automixer_assets.lake_removal import TRASH, artifacts, unfinished
+from automixer_assets.lake_removal import TRASH, unfinished
 from automixer_assets.lineage import Pin
 from automixer_assets.locks import exclusive
 from automixer_assets.resources import Automixer
@@ -57,7 +57,7 @@ class Log:
 
     @property
     def uris(self) -> set[str]:
-        return {artifact.uri for artifact in artifacts(self.lake)}
+        return {artifact.uri for artifact in self.lake.artifacts()}
 
 
 @contextmanager

@@ -25,7 +25,19 @@ METHOD = (
 )
 METHOD_FILES = sorted(
     [path for folder in METHOD for path in (PACKAGE / folder).rglob("*.py")]
-    + [PACKAGE / f"{name}.py" for name in ("lake", "files", "errors", "comparison", "progress")]
+    + [
+        PACKAGE / f"{name}.py"
+        for name in (
+            "lake",
+            "lake_artifact",
+            "lake_path",
+            "lake_filesystem",
+            "files",
+            "errors",
+            "comparison",
+            "progress",
+        )
+    ]
 )
 ORCHESTRATION = ("dagster", "automixer_assets.assets", "automixer_assets.lake_asset", "automixer_assets.metadata")
 

@@ -69,11 +69,11 @@ def plan_group_characteristics(scope: Scope) -> Build:
     settings, mixture = scope.settings, scope.settings.mixture(scope.key)
     grouped = scope.pin("grouped_shards", scope.key, settings=grouping_slice(mixture, settings))
     tokenizer = scope.pin("tokenizer")
-    selections = list_selections(grouped.path)
+    selections = list_selections(grouped.by_file)
     names = sorted({selection.snapshot for selection in selections})
     corpus = GroupedCorpus(
         selections,
-        {name: open_tokenized(scope.pin("tokenized_corpus", name).path) for name in names},
+        {name: open_tokenized(scope.pin("tokenized_corpus", name).by_file) for name in names},
         pin_leakage(scope, names),
     )
 
@@ -89,7 +89,7 @@ def plan_group_characteristics(scope: Scope) -> Build:
             joint=[
                 JointShard(name, path.stem, path)
                 for name, artifact in joint.items()
-                for path in sorted(artifact.path.glob("shard-*.parquet"))
+                for path in sorted(artifact.by_file.glob("shard-*.parquet"))
             ],
             documents={
                 (name, shard.name): shard.documents_path

@@ -25,6 +25,7 @@ from automixer_assets.corpus.tokenize import TOKENIZE_VERSION, tokenize_snapshot
 from automixer_assets.lake import folder_digest
 from automixer_assets.lake_asset import Build, Check, LakeAsset, Scope, lake_asset
 from automixer_assets.launch.job import corpus_launcher
+from automixer_assets.mixture.parquet import count_rows
 from automixer_assets.pages.corpus import (
     show_reference_sample,
     show_snapshot_inventory,
@@ -173,11 +174,11 @@ def plan_tokenized_corpus(scope: Scope) -> Build:
     inventory, tokenizer = scope.pin("snapshot_inventory", scope.key), scope.pin("tokenizer")
 
     def write(out: Path) -> None:
-        folder = restored_sources(scope, scope.key, inventory.path)
-        documents = pl.scan_parquet(inventory.path / "documents" / "*.parquet").select(pl.len()).collect().item()
+        folder = restored_sources(scope, scope.key, inventory.by_file)
+        documents = count_rows((inventory.by_file / "documents").glob("*.parquet"))
         with scope.progress(documents, "documents") as progress:
             tokenize_snapshot(
-                inventory.path,
+                inventory.by_file,
                 folder,
                 tokenizer.path,
                 out,

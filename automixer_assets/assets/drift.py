@@ -71,10 +71,10 @@ def compare_version(scope: Scope, artifact: Artifact) -> CheckOutcome:
     event = next((each for each in events if each.sha256 != artifact.content), None)
     if event is None:
         return CheckOutcome(True, "there is no earlier version to compare with")
-    before, after = (load_manifest(each.path / "manifest.json") for each in (scope.lake.open(event.uri), artifact))
+    before, after = (load_manifest(each.file("manifest.json")) for each in (scope.lake.open(event.uri), artifact))
     grouped = next(pin for pin in scope.pins if pin.asset == "grouped_shards")
     joint = _joint_pins(scope, grouped)
-    shifts = weight_shifts(before, after, scope.lake.open(grouped.uri).path)
+    shifts = weight_shifts(before, after, scope.lake.open(grouped.uri).by_file)
     if _same_scale(scope, event):
         shifts += threshold_shifts(before, after, _shards(scope, joint), scope.settings.mixture(scope.key).top_share)
     new_snapshots, changes = _changes(scope, event, joint)
@@ -113,8 +113,8 @@ def _scores(artifacts: Sequence[Artifact]) -> pl.DataFrame:
     """Joint utility and the groups' utilities; the columns that all have."""
     frames = []
     for artifact in artifacts:
-        files = str(artifact.path / "shard-*.parquet")
-        names = pl.scan_parquet(files).collect_schema().names()
+        files = sorted(artifact.by_file.glob("shard-*.parquet"))
+        names = pl.read_parquet_schema(files[0])
         columns = [name for name in names if name.startswith(UTILITY_PREFIX) or name == "joint_utility"]
         frames.append(metadata.sample(files, columns))
     common = [column for column in frames[0].columns if all(column in frame.columns for frame in frames)]
@@ -128,7 +128,7 @@ def _documents(scope: Scope, snapshots: Sequence[str]) -> pl.DataFrame:
         found = latest(scope.instance, "tokenized_corpus", snapshot)
         if found is None:
             raise AutomixerError(f"tokenized_corpus[{snapshot}] is not materialised: materialise it to compare with it")
-        files = str(scope.lake.open(found.pin.uri).path / "shard-*.parquet")
+        files = sorted(scope.lake.open(found.pin.uri).by_file.glob("shard-*.parquet"))
         frames.append(metadata.sample(files, [*NUMBERS, *CATEGORIES]))
     return pl.concat(frames)
 
@@ -147,7 +147,7 @@ def _joint_pins(scope: Scope, grouped: Pin) -> list[Pin]:
 
 def _shards(scope: Scope, joint: Sequence[Pin]) -> dict[str, list[Path]]:
     """Joint influence files by snapshot."""
-    return {_snapshot(pin): sorted(scope.lake.open(pin.uri).path.glob("shard-*.parquet")) for pin in joint}
+    return {_snapshot(pin): sorted(scope.lake.open(pin.uri).by_file.glob("shard-*.parquet")) for pin in joint}
 
 
 def _snapshot(pin: Pin) -> str:

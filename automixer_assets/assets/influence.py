@@ -158,7 +158,7 @@ def _plan_checkpoint_influence(proxy: str) -> Plan:
         query, corpus = scope.pin(f"{proxy}/influence_query", checkpoint_key), scope.pin("tokenized_corpus", snapshot)
 
         def write(out: Path) -> None:
-            _score_snapshot(scope, checkpoint.path, query.path, corpus.path, out)
+            _score_snapshot(scope, checkpoint.path, query.path, corpus.by_file, out)
 
         def show(artifact: Artifact) -> Metadata:
             return show_checkpoint_influence(artifact, corpus, checkpoint)

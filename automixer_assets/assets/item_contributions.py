@@ -114,17 +114,17 @@ def plan_item_contributions(scope: Scope) -> Build:
     recipe, made_with = settings.recipe(mixture.recipe), grouping_slice(mixture, settings)
     grouped = scope.pin("grouped_shards", scope.key, settings=made_with)
     inputs = _pin_checkpoints(scope, mixture.recipe, recipe)
-    selections = list_selections(grouped.path)
+    selections = list_selections(grouped.by_file)
     names = sorted({selection.snapshot for selection in selections})
     joint = {name: _pin_joint(scope, mixture.recipe, recipe, name) for name in names}
-    corpora = {name: open_tokenized(scope.pin("tokenized_corpus", name).path) for name in names}
+    corpora = {name: open_tokenized(scope.pin("tokenized_corpus", name).by_file) for name in names}
     items, reference = scope.pin("validation_items"), scope.pin("reference_sample")
 
     def write(out: Path) -> None:
         shards = [
             JointShard(name, path.stem, path)
             for name, artifact in joint.items()
-            for path in sorted(artifact.path.glob("shard-*.parquet"))
+            for path in sorted(artifact.by_file.glob("shard-*.parquet"))
         ]
         sample = draw_sample(selections, seed=settings.seed)
         texts = _Texts(

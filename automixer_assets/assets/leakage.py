@@ -16,6 +16,7 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import Written, digest_of, file_sha256
 from automixer_assets.lake_asset import Build, LakeAsset, Scope, lake_asset
 from automixer_assets.mixture.candidates import Exclusions, LexicalFilter
+from automixer_assets.mixture.parquet import count_rows
 from automixer_assets.pages.leakage import show_leakage, show_removed_documents, show_scored_items
 from automixer_assets.partitions import SNAPSHOTS
 from automixer_assets.settings import Mixture
@@ -89,11 +90,11 @@ def plan_leakage(scope: Scope) -> Build:
     items = scope.pin("scored_items", settings=scored_slice(scope))
 
     def write(out: Path) -> None:
-        documents = pl.scan_parquet(inventory.path / "documents" / "*.parquet").select(pl.len()).collect().item()
+        documents = count_rows((inventory.by_file / "documents").glob("*.parquet"))
         with scope.progress(documents, "documents") as progress:
             write_leakage(
-                inventory.path,
-                restored_sources(scope, scope.key, inventory.path),
+                inventory.by_file,
+                restored_sources(scope, scope.key, inventory.by_file),
                 pl.read_parquet(items.path / "scored_items.parquet"),
                 out,
                 on_progress=progress.advance,
@@ -112,7 +113,7 @@ def plan_removed_documents(scope: Scope) -> Build:
 
     def write(out: Path) -> Written:
         entries = read_removal_list(removal_list(scope), scope.settings.corpus.removal_kind)
-        documents = sorted((inventory.path / "documents").glob("shard-*.parquet"))
+        documents = sorted((inventory.by_file / "documents").glob("shard-*.parquet"))
         removed = write_removed(documents, entries, out, snapshot=scope.key)
         return Written(content=digest_of(removed))  # which documents: by which entries, mixtures do not care
 
@@ -140,7 +141,7 @@ def pin_removed(scope: Scope, snapshots: Sequence[str]) -> dict[str, Path]:
     if scope.settings.corpus.removal_list is None:
         return {}
     made_with = removal_slice(scope)
-    return {name: scope.pin("removed_documents", name, settings=made_with).path for name in snapshots}
+    return {name: scope.pin("removed_documents", name, settings=made_with).by_file for name in snapshots}
 
 
 def pin_exclusions(scope: Scope, mixture: Mixture, snapshots: Sequence[str]) -> Exclusions:
@@ -153,15 +154,15 @@ def _pin_filter(scope: Scope, mixture: Mixture, snapshots: Sequence[str]) -> Lex
     chosen = mixture.filter
     if chosen is None:
         return None
-    reference = scope.pin("lexical_query").path / "reference_scores.parquet"
-    folders = {name: scope.pin("lexical_scores", name).path for name in snapshots}
+    reference = scope.pin("lexical_query").file("reference_scores.parquet")
+    folders = {name: scope.pin("lexical_scores", name).by_file for name in snapshots}
     return LexicalFilter.fitted(folders, chosen.score, reference, chosen.drop_share)
 
 
 def pin_leakage(scope: Scope, snapshots: Sequence[str]) -> dict[str, Path]:
     """The flags of snapshots. The items are pinned beside them, so that flags by other items are refused."""
     scope.pin("scored_items", settings=scored_slice(scope))
-    return {name: scope.pin("leakage", name).path for name in snapshots}
+    return {name: scope.pin("leakage", name).by_file for name in snapshots}
 
 
 def leakage_deps() -> list[dg.AssetDep]:

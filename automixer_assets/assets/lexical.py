@@ -73,10 +73,10 @@ def plan_lexical_scores(scope: Scope) -> Build:
     inventory, query = scope.pin("snapshot_inventory", scope.key), scope.pin("lexical_query")
 
     def write(out: Path) -> None:
-        folder = restored_sources(scope, scope.key, inventory.path)
-        verify_sources(folder, pl.read_parquet(inventory.path / "files.parquet"))
+        folder = restored_sources(scope, scope.key, inventory.by_file)
+        verify_sources(folder, pl.read_parquet(inventory.file("files.parquet")))
         words = LexicalQuery.load(query.path)
-        shards = sorted((inventory.path / "documents").glob("shard-*.parquet"))
+        shards = sorted((inventory.by_file / "documents").glob("shard-*.parquet"))
         with scope.progress(len(shards), "shards") as progress:
             for path in shards:
                 if not (out / path.name).exists():

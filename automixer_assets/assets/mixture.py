@@ -158,13 +158,13 @@ def plan_grouped_shards(scope: Scope) -> Build:
     }
     exclusions = pin_exclusions(scope, mixture, list(joint))
 
-    corpora = {snapshot: open_tokenized(scope.pin("tokenized_corpus", snapshot).path) for snapshot in joint}
+    corpora = {snapshot: open_tokenized(scope.pin("tokenized_corpus", snapshot).by_file) for snapshot in joint}
 
     def write(out: Path) -> None:
         shards = [
             JointShard(snapshot, path.stem, path)
             for snapshot, artifact in joint.items()
-            for path in sorted(artifact.path.glob("shard-*.parquet"))
+            for path in sorted(artifact.by_file.glob("shard-*.parquet"))
         ]
         documents = {
             (snapshot, shard.name): shard.documents_path
@@ -219,8 +219,8 @@ def plan_weight_manifest(scope: Scope) -> Build:
         origins = selected_origins(selected.path)
     else:
         origins = recipe.strategy.origins(recipe.options)
-    names = sorted({selection.snapshot for selection in list_selections(grouped.path)})
-    corpora = {name: open_tokenized(scope.pin("tokenized_corpus", name).path) for name in names}
+    names = sorted({selection.snapshot for selection in list_selections(grouped.by_file)})
+    corpora = {name: open_tokenized(scope.pin("tokenized_corpus", name).by_file) for name in names}
     pin_removed(scope, names)  # groups that were made before the list named some of their documents are refused
 
     def write(out: Path) -> Written:
@@ -229,7 +229,7 @@ def plan_weight_manifest(scope: Scope) -> Build:
             mixture=mixture,
             recipe=recipe,
             origins=origins,
-            grouped=grouped.path,
+            grouped=grouped.by_file,
             lake_root=scope.lake.root,
             tokenizer_digest=corpora[names[0]].tokenizer_digest,
             pins=[ManifestPin(**vars(pin)) for pin in scope.pins],
@@ -237,7 +237,7 @@ def plan_weight_manifest(scope: Scope) -> Build:
             contributions=None if carried is None else read_contributions(carried.path),
             snapshots=corpora,
         )
-        write_ledger(manifest, grouped.path, corpora, out)
+        write_ledger(manifest, grouped.by_file, corpora, out)
         require_document_epochs(mixture.max_document_epochs, out)
         (out / LIMITS_FILE).write_text(mixture.limits.model_dump_json(indent=1) + "\n")
         write_manifest(manifest, out / "manifest.json")

@@ -182,7 +182,7 @@ def plan_joint_influence(scope: Scope) -> Build:
     def write(out: Path) -> None:
         if scorer.constants:
             write_normalisation(scorer.constants, out)
-        shards = open_tokenized(corpus.path).shards
+        shards = open_tokenized(corpus.by_file).shards
         with scope.progress(len(shards), "shards") as progress:
             for shard in shards:
                 path = out / f"{shard.name}.parquet"

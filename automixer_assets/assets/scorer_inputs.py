@@ -35,17 +35,17 @@ class PinnedInputs:
     def influence(self, checkpoint: GroupOrigin) -> Path:
         key = multi_key(checkpoint=checkpoint.name, snapshot=self.snapshot)
         made_with = scores_slice(self.scope.settings)  # else half of a mixture might be scored in another precision
-        return self.scope.pin(f"{self.recipe.proxy}/checkpoint_influence", key, settings=made_with).path
+        return self.scope.pin(f"{self.recipe.proxy}/checkpoint_influence", key, settings=made_with).by_file
 
     def reference_influence(self, checkpoint: GroupOrigin) -> Path:
         query = self.scope.pin(f"{self.recipe.proxy}/influence_query", checkpoint.name)
-        return query.path / "reference_scores.parquet"
+        return query.file("reference_scores.parquet")
 
     def lexical(self) -> Path:
-        return self.scope.pin("lexical_scores", self.snapshot).path
+        return self.scope.pin("lexical_scores", self.snapshot).by_file
 
     def reference_lexical(self) -> Path:
-        return self.scope.pin("lexical_query").path / "reference_scores.parquet"
+        return self.scope.pin("lexical_query").file("reference_scores.parquet")
 
     def file(self, path: str) -> Path:
         return required_file(self.scope.automixer.resolve(path), f"recipes.{self.name}.options")

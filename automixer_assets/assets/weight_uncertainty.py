@@ -75,7 +75,7 @@ def plan_weight_uncertainty(scope: Scope) -> Build:
     if settings.resamples_items(scope.key):
         carried = scope.pin("item_contributions", scope.key, settings=made_with)
     selected = scope.pin("selected_checkpoints", mixture.recipe) if recipe.uses_checkpoints else None
-    selections = list_selections(grouped.path)
+    selections = list_selections(grouped.by_file)
     joint = {
         name: scope.pin(
             "joint_influence", multi_key(recipe=mixture.recipe, snapshot=name), settings=joint_slice(recipe, settings)
@@ -87,9 +87,9 @@ def plan_weight_uncertainty(scope: Scope) -> Build:
         shards = [
             JointShard(name, path.stem, path)
             for name, artifact in joint.items()
-            for path in sorted(artifact.path.glob("shard-*.parquet"))
+            for path in sorted(artifact.by_file.glob("shard-*.parquet"))
         ]
-        weights = [group.weight for group in load_manifest(manifest.path / "manifest.json").groups]
+        weights = [group.weight for group in load_manifest(manifest.file("manifest.json")).groups]
         found = [_resampled(mixture, weights, selections, carried)]
         if selected is not None and mixture.weight_rule == "equation":
             found.append(_redrawn(mixture, weights, grouped, selected, selections, shards, out))
@@ -127,7 +127,7 @@ def _redrawn(
     out: Path,
 ) -> pl.DataFrame:
     """Intervals over redrawn selections; writes which of their checkpoints have no scores."""
-    tables = group_tables(grouped.path)
+    tables = group_tables(grouped.by_file)
     densities = group_densities(selections, joint)
     redrawn = redrawn_weights(pl.read_parquet(selected.path / "redrawn.parquet"), densities, tables, mixer_of(mixture))
     schema = {"checkpoint": pl.String, "share": pl.Float64}

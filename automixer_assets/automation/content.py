@@ -26,7 +26,7 @@ def content_of(instance: dg.DagsterInstance, lake: Lake, tokenized: Pin) -> str 
     for pin in upstream(instance, tokenized):
         artifact = lake.find_uri(pin.uri) if pin.asset == "snapshot_inventory" else None
         if artifact is not None:
-            files = pl.read_parquet(artifact.path / "files.parquet")
+            files = pl.read_parquet(artifact.file("files.parquet"))
             return digest_of(sorted(files.select("file", "sha256").iter_rows()))
     return None
 
@@ -59,7 +59,7 @@ def what_changed(
     artifact = automixer.lake().find_uri(made.pin.uri)
     if artifact is None:
         return True, None
-    before = pl.read_parquet(artifact.path / "files.parquet")
+    before = pl.read_parquet(artifact.file("files.parquet"))
     gone = sorted(set(before["file"]) - {file.name for file in files})
     n_bytes = sum(file.size for file in files)
     where = sources.location(snapshot)

@@ -169,10 +169,10 @@ def take_file(
 def write_files(rows: list[dict[str, object]], snapshot_folder: Path, out: Path) -> None:
     """Write `files.parquet`; AutomixerError when none of the files has a document."""
     table = pa.Table.from_pylist(rows, schema=FILES_SCHEMA)
-    if not pc.sum(table["n_documents"]).as_py():
+    if not any(table["n_documents"].to_pylist()):
         raise AutomixerError(
             f"snapshot {snapshot_folder} has no usable document: all of its "
-            f"{pc.sum(table['n_rows']).as_py()} rows lack an id or a text; check the export that wrote it"
+            f"{sum(table['n_rows'].to_pylist())} rows lack an id or a text; check the export that wrote it"
         )
     pq.write_table(table, out / "files.parquet")
 

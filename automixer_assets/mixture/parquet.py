@@ -5,16 +5,17 @@ Also compares columns of row-aligned files without decoding them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from automixer_assets.files import atomic_path
+from automixer_assets.lake_path import opened
 
 ROWS_PER_GROUP = 2**17
 COMPARED_BYTES = 2**18
@@ -40,7 +41,16 @@ def table_writer(out: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], 
         yield lambda rows: writer.write_table(rows, row_group_size=ROWS_PER_GROUP)
 
 
-def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
+def count_rows(paths: Iterable[Path]) -> int:
+    """Rows of files, by their footers."""
+    total = 0
+    for path in paths:
+        with opened(path) as file:
+            total += pq.read_metadata(file).num_rows
+    return total
+
+
+def read_columns(path: Path | BinaryIO, columns: Sequence[str]) -> pa.Table:
     """Columns of one file in the order asked for; unlike a data set's, its folders' names mean nothing.
 
     In pieces, because memory for one long string column is asked of the system and cleared anew for every shard.

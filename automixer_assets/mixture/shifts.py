@@ -91,16 +91,21 @@ def _parts(whole: Mapping[str, float], without: Mapping[str, dict[str, float] | 
     return {name: whole[group] - weights[group] for name, weights in without.items() if weights is not None}
 
 
+def _summed(counted: Sequence[pl.LazyFrame]) -> tuple[int, int]:
+    n, above = pl.concat([each.collect(engine="streaming") for each in counted]).sum().row(0)
+    return int(n), int(above)
+
+
 def _threshold_shift(
     group: str, before: float, after: float, joint: Mapping[str, Sequence[Path]], top_share: float
 ) -> Shift:
     counts: dict[str, tuple[int, int]] = {}
     for snapshot, files in joint.items():
-        utility = pl.scan_parquet([str(path) for path in files]).select(pl.col(utility_column(group)).alias("utility"))
-        counted = utility.select(
-            pl.col("utility").count().alias("n"), (pl.col("utility") >= before).sum().alias("above")
-        )
-        counts[snapshot] = counted.collect(engine="streaming").row(0)
+        utility = pl.col(utility_column(group))
+        counted = [
+            pl.scan_parquet(path).select(utility.count(), (utility >= before).sum().alias("above")) for path in files
+        ]
+        counts[snapshot] = _summed(counted)
     total = sum(n for n, _ in counts.values())
     parts = {name: (above - top_share * n) / total for name, (n, above) in counts.items()}
     return Shift(group, "threshold", before, after, sum(parts.values()), parts)

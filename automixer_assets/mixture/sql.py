@@ -14,6 +14,14 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from automixer_assets.lake_filesystem import (
+    failures_are_said,
+    names_inwards,
+    register,
+    table_inwards,
+    table_outwards,
+)
+
 MEMORY_LIMIT = "2GB"
 """Of one database. What a shard's tables take comes on top, so that a process stays below 4 GB."""
 
@@ -31,7 +39,7 @@ class Database:
 
     def table(self, name: str, parameters: Mapping[str, Any], **views: pa.Table) -> pa.Table:
         """Result of the statement NAME; each of `views` is visible to it under its keyword."""
-        return self._relation(name, parameters, views).to_arrow_table()
+        return table_outwards(self._relation(name, parameters, views).to_arrow_table())
 
     def batches(
         self, name: str, parameters: Mapping[str, Any], rows: int = 2**18, **views: pa.Table
@@ -42,14 +50,14 @@ class Database:
     def store(self, name: str, parameters: Mapping[str, Any], *, append: bool = False) -> None:
         """Keep the statement's result as a table of its name, which spills as all else does; or add to that table."""
         into = f"INSERT INTO {name}" if append else f"CREATE OR REPLACE TABLE {name} AS"
-        self._connection.execute(f"{into} {load_sql(name)}", dict(parameters))
+        self._connection.execute(f"{into} {load_sql(name)}", dict(names_inwards(parameters)))
 
     def _relation(
         self, name: str, parameters: Mapping[str, Any], views: Mapping[str, pa.Table]
     ) -> duckdb.DuckDBPyRelation:
         for view, table in views.items():
-            self._connection.register(view, table)
-        return self._connection.sql(load_sql(name), params=dict(parameters))
+            self._connection.register(view, table_inwards(table))
+        return self._connection.sql(load_sql(name), params=dict(names_inwards(parameters)))
 
 
 @contextmanager
@@ -62,7 +70,8 @@ def open_database(*, threads: int = 1, memory_limit: str = MEMORY_LIMIT) -> Iter
         config: dict[str, Any] = {"threads": threads, "temp_directory": spill, "memory_limit": memory_limit}
         with duckdb.connect(":memory:", config=config) as connection:
             connection.execute("SET enable_progress_bar = false")  # it would be printed among the output of commands
-            yield Database(connection)
+            with failures_are_said(register(connection)):
+                yield Database(connection)
 
 
 def run_sql(name: str, parameters: Mapping[str, Any], **views: pa.Table) -> pa.Table:

@@ -107,7 +107,7 @@ def _examples(artifact: Artifact, columns: list[str], corpus: Artifact, checkpoi
     from automixer_assets.proxy.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(checkpoint.path)
-    shards = {shard.name: shard for shard in open_tokenized(corpus.path).shards}
+    shards = {shard.name: shard for shard in open_tokenized(corpus.by_file).shards}
     ends = pl.concat(_both_ends(artifact, name, columns) for name in shards).sort("utility", descending=True)
     chosen = pl.concat([ends.head(EXAMPLES), ends.tail(EXAMPLES)])
     return pl.DataFrame(

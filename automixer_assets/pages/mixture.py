@@ -117,7 +117,7 @@ def show_grouped_shards(artifact: Artifact, joint: dict[str, Artifact]) -> Metad
     groups = pl.read_parquet(artifact.path / "groups.parquet")
     overlap = pl.read_parquet(artifact.path / "overlap.parquet")
     exclusions = pl.read_parquet(artifact.path / "exclusions.parquet")
-    files = [str(item.path / "shard-*.parquet") for item in joint.values()]
+    files = [path for item in joint.values() for path in sorted(item.by_file.glob("shard-*.parquet"))]
     utilities = metadata.sample(files, [utility_column(group) for group in groups["group"]])
 
     def draw(axes: Axes) -> None:

@@ -16,11 +16,12 @@ Fault = Callable[["Request"], "Answer | None"]
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked: HTTP method, path with the bucket, and the names in the query."""
+    """What was asked: HTTP method, path with the bucket, the names in the query, and the bytes of a ranged read."""
 
     method: str
     path: str
     query: frozenset[str]
+    range: tuple[int, int] | None = None
 
     @property
     def lists(self) -> bool:
@@ -51,7 +52,8 @@ class S3Server:
 
     def __call__(self, environment: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         names = frozenset(parse_qs(environment.get("QUERY_STRING", ""), keep_blank_values=True))
-        request = Request(environment["REQUEST_METHOD"], environment["PATH_INFO"], names)
+        asked = _range(environment.get("HTTP_RANGE", ""))
+        request = Request(environment["REQUEST_METHOD"], environment["PATH_INFO"], names, asked)
         self.requests.append(request)
         for fault in self.faults:
             answer = fault(request)
@@ -74,6 +76,12 @@ class S3Server:
     @property
     def options(self) -> dict[str, Any]:
         return {"endpoint_url": self.endpoint}
+
+
+def _range(header: str) -> tuple[int, int] | None:
+    """First byte and the one after the last of `bytes=FIRST-LAST`."""
+    first, separator, last = header.removeprefix("bytes=").partition("-")
+    return (int(first), int(last) + 1) if separator and first and last else None
 
 
 def xml_error(status: str, code: str) -> Answer:

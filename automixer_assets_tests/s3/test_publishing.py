@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from automixer_assets.lake import MARKER
-from automixer_assets.lake_removal import artifacts, discard, nothing_running, unfinished
+from automixer_assets.lake_removal import discard, nothing_running, unfinished
 from automixer_assets.remote_lake import OTHER, RemoteLake
 from automixer_assets_tests.s3.conftest import open_remote
 
@@ -72,7 +72,7 @@ def test_a_removal_sweeps_what_a_killed_upload_left(remote: RemoteLake):
         for each in unfinished(remote):
             discard(remote, each.uri, each.path)
     assert {key.rpartition("/")[0] for key in keys(remote)} == {"kind/d2"}
-    assert [each.uri for each in artifacts(remote)] == ["kind/d2"]
+    assert [each.uri for each in remote.artifacts()] == ["kind/d2"]
 
 
 def test_the_later_of_two_writers_takes_what_the_first_published(remote: RemoteLake, tmp_path: Path):

@@ -9,7 +9,7 @@ import pytest
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import MARKER
-from automixer_assets.lake_removal import artifacts, discard, nothing_running, trash_size
+from automixer_assets.lake_removal import discard, nothing_running, trash_size
 from automixer_assets.lake_users import REMOVER, USERS, this_user
 from automixer_assets.remote_lake import RemoteLake
 from automixer_assets_tests.s3.conftest import open_remote
@@ -27,7 +27,7 @@ def test_what_is_removed_says_so_and_can_be_made_again(remote: RemoteLake, tmp_p
     elsewhere = open_remote(remote.store.url, tmp_path / "elsewhere")
     with pytest.raises(AutomixerError, match=r"was removed by `automixer gc` on .*, since nothing used it"):
         elsewhere.open("kind/d1")
-    assert [each.uri for each in artifacts(remote)] == ["kind/d2"]
+    assert [each.uri for each in remote.artifacts()] == ["kind/d2"]
     assert elsewhere.publish("kind", "d1", write_one).path.exists()
     assert elsewhere.removal_note("kind/d1") is None
 
