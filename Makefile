@@ -66,7 +66,7 @@ bench-peers: ## other attribution libraries beside ours; they go into .venv-peer
 	@PYTHON="$(PYTHON)" bash benchmarks/peers/setup.sh .venv-peers
 	@HF_HUB_OFFLINE=1 .venv-peers/bin/python -m benchmarks.peers $(ARGS)
 
-clean: ## delete .venv, .venv-peers, .venv-exports, .venv-s3 and everything materialised (state outside this folder: only with FORCE=1)
+clean: ## delete .venv, .venv-peers, .venv-exports, .venv-ray, .venv-s3 and everything materialised (state outside this folder: only with FORCE=1)
 	@repo=$$(pwd -P); state=$$(cd "$$AUTOMIXER_STATE" 2>/dev/null && pwd -P); \
 	if [ -n "$$state" ]; then \
 	  case "$$repo/" in "$${state%/}"/*) \
@@ -76,4 +76,4 @@ clean: ## delete .venv, .venv-peers, .venv-exports, .venv-s3 and everything mate
 	    exit 1 ;; esac; \
 	  rm -rf "$$state" "$$AUTOMIXER_STATE"; \
 	fi; \
-	rm -rf "$(VENV)" .venv-peers .venv-exports .venv-s3
+	rm -rf "$(VENV)" .venv-peers .venv-exports .venv-ray .venv-s3
