@@ -2,8 +2,8 @@
 
 Files are uploaded first, never over another's, and the marker last, by a put that succeeds only where there is none:
 whoever wrote it has published, and another writer of the same digest takes what that one made. Objects without a
-marker are no artefact. What readers get of them is said in `lake_copies.py`. No request lists
-anything, except where artefacts are removed. See docs/decisions/0011-lake-in-an-object-store.md.
+marker are no artefact. What readers get of them is said in `lake_copies.py`. No request lists anything, except where
+artefacts are removed or a lake is copied. See docs/decisions/0011-lake-in-an-object-store.md.
 """
 
 from __future__ import annotations

@@ -135,6 +135,7 @@ def test_a_sample_takes_every_kth_row_and_no_more_than_its_limit(
     found = sample(str(tmp_path / "*.parquet"), ["n"])
     assert found.columns == ["n"]
     assert found.height == taken <= limit
+    assert sample(sorted(tmp_path.glob("*.parquet")), ["n"]).equals(found), "file by file the same rows"
 
 
 def test_shown_sql_is_the_file() -> None:

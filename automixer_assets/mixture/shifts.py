@@ -91,8 +91,11 @@ def _parts(whole: Mapping[str, float], without: Mapping[str, dict[str, float] | 
     return {name: whole[group] - weights[group] for name, weights in without.items() if weights is not None}
 
 
-def _summed(counted: Sequence[pl.LazyFrame]) -> tuple[int, int]:
-    n, above = pl.concat([each.collect(engine="streaming") for each in counted]).sum().row(0)
+def _counted(files: Sequence[Path], utility: pl.Expr, threshold: float) -> tuple[int, int]:
+    """How many utilities there are, and how many of them reach the threshold; a file at a time."""
+    counts = [utility.count(), (utility >= threshold).sum().alias("above")]
+    found = [pl.scan_parquet(path).select(counts).collect(engine="streaming") for path in files]
+    n, above = pl.concat(found).sum().row(0)
     return int(n), int(above)
 
 
@@ -101,11 +104,7 @@ def _threshold_shift(
 ) -> Shift:
     counts: dict[str, tuple[int, int]] = {}
     for snapshot, files in joint.items():
-        utility = pl.col(utility_column(group))
-        counted = [
-            pl.scan_parquet(path).select(utility.count(), (utility >= before).sum().alias("above")) for path in files
-        ]
-        counts[snapshot] = _summed(counted)
+        counts[snapshot] = _counted(files, pl.col(utility_column(group)), before)
     total = sum(n for n, _ in counts.values())
     parts = {name: (above - top_share * n) / total for name, (n, above) in counts.items()}
     return Shift(group, "threshold", before, after, sum(parts.values()), parts)

@@ -144,3 +144,31 @@ def test_gc_keeps_what_a_mixture_pins(remote_place: Place, lake: RemoteLake):
     assert result.code == 0, result.stdout + result.stderr
     gone = before - {each.key for each in lake.store.list_below("")}
     assert gone == {f"joint_influence/{'0' * 32}/x", f"joint_influence/{'0' * 32}/{MARKER}"}
+
+
+def test_another_machine_makes_the_next_mixture_without_a_copy_of_the_corpus(
+    remote_place: Place, s3_server: S3Server, tmp_path: Path
+):
+    """What the first machine wrote is not here: joint influence comes file by file, documents by ranges, no tokens."""
+    s3_server.requests.clear()
+    result = remote_place.run(
+        "materialize",
+        "key:grouped_shards or key:weight_manifest",
+        "--set",
+        "mixtures.uniform.top_share=0.4",
+        AUTOMIXER_LAKE_CACHE=str(tmp_path / "cache"),
+    )
+    assert result.code == 0, result.stderr
+    names = [request.path.partition("/lake/")[2] for request in s3_server.requests if request.method == "GET"]
+    corpus = {name.rpartition("/")[2] for name in names if name.startswith("tokenized_corpus/")}
+    assert corpus == {MARKER, "tokens.json", "shard-00000.parquet"}
+    whole = {
+        request.path.rpartition("/")[2]
+        for request in s3_server.requests
+        if request.method == "GET" and "/tokenized_corpus/" in request.path and request.range is None
+    }
+    assert whole == {MARKER, "tokens.json"}
+    assert [request for request in s3_server.requests if request.lists] == []
+    assert not list((tmp_path / "cache" / "tokenized_corpus").rglob("*.bin"))
+    checked = remote_place.run("mixture", "verify", "uniform", AUTOMIXER_LAKE_CACHE=str(tmp_path / "third"))
+    assert checked.code == 0, checked.stdout + checked.stderr
