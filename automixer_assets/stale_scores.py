@@ -67,8 +67,9 @@ def find_stale_scores(
     """One finding per proxy, over its selected checkpoints and the registered snapshots."""
     snapshots = sorted(instance.get_dynamic_partitions("snapshot"))
     tokens = {snapshot: _tokens(instance, snapshot) for snapshot in snapshots}
-    items = by_name(assets)
-    for proxy in automixer.settings().proxies:
+    items, settings = by_name(assets), automixer.settings()
+    made_with = scores_slice(settings)
+    for proxy in settings.proxies:
         query, scores = items[f"{proxy}/influence_query"], items[f"{proxy}/checkpoint_influence"]
         stale: list[str] = []
         missing: list[str] = []
@@ -77,7 +78,7 @@ def find_stale_scores(
             versions = _versions(instance, automixer, proxy, query, checkpoint)
             for snapshot in snapshots:
                 cell = multi_key(checkpoint=checkpoint, snapshot=snapshot)
-                if versions is not None and _is_made(instance, automixer, scores, cell, versions):
+                if versions is not None and _is_made(instance, automixer, scores, cell, versions, made_with):
                     current += 1
                     continue
                 (missing if latest(instance, scores.asset, cell) is None else stale).append(cell)
@@ -103,7 +104,12 @@ def _versions(
 
 
 def _is_made(
-    instance: dg.DagsterInstance, automixer: Automixer, scores: LakeAsset, cell: str, versions: dict[str, str]
+    instance: dg.DagsterInstance,
+    automixer: Automixer,
+    scores: LakeAsset,
+    cell: str,
+    versions: dict[str, str],
+    made_with: object,
 ) -> bool:
     """True when scoring would find its result in the lake. That the proxy has a new run is no reason to score again
     where it left the same weights."""
@@ -114,7 +120,7 @@ def _is_made(
         return False
     versions = {**versions, "tokenized_corpus": corpus.pin.data_version}
     inputs = [[pin.asset, pin.partition, versions.get(pin.asset)] for pin in upstream(instance, found.pin)]
-    digest = input_digest(scores.asset, scores.code, scores_slice(automixer.settings()), inputs)
+    digest = input_digest(scores.asset, scores.code, made_with, inputs)
     return automixer.lake().find(scores.kind, digest) is not None
 
 
