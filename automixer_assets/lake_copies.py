@@ -49,9 +49,17 @@ class Copies:
         self.cache.hold(artifact.uri)
         if self.is_whole(artifact):
             return artifact.folder
+        self._mount()
         self._by_file[artifact.uri] = artifact
-        MIRRORS[str(self.cache.root)] = self
         return LakePath(artifact.folder)
+
+    def _mount(self) -> None:
+        """Answer for paths below the cache from now on, those that were given out by the one before as well."""
+        before = MIRRORS.get(str(self.cache.root))
+        if isinstance(before, Copies) and before is not self and before.store.url == self.store.url:
+            before._by_file.update(self._by_file)
+            self._by_file = before._by_file
+        MIRRORS[str(self.cache.root)] = self
 
     def sizes(self, uri: str) -> Mapping[str, int | None] | None:
         artifact = self._by_file.get(uri)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,18 @@ def test_what_another_process_reads_stays(remote: RemoteLake, tmp_path: Path):
     other.cache.release()
     for path in sorted(folder.iterdir()):
         assert path.read_bytes() == bytes(1000)
+
+
+def test_paths_outlive_the_lake_that_gave_them(remote: RemoteLake, tmp_path: Path):
+    """A process may open the lake again, on the same folder of copies."""
+    for digest in ("d1", "d2"):
+        remote.publish("kind", digest, lambda folder: (folder / "x").write_bytes(b"x") and None)
+    lakes = [open_remote(remote.store.url, tmp_path / "both") for _ in range(2)]
+    first_path, second_path = (
+        lake.open(f"kind/{digest}").by_file / "x" for lake, digest in zip(lakes, ("d1", "d2"), strict=True)
+    )
+    assert first_path.read_bytes() == second_path.read_bytes() == b"x"
+    assert pickle.loads(pickle.dumps(second_path.parent)) == tmp_path / "both" / "kind" / "d2"
 
 
 def test_paths_answer_as_those_on_disk(remote: RemoteLake, s3_server: S3Server, tmp_path: Path):

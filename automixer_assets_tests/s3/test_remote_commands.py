@@ -159,16 +159,10 @@ def test_another_machine_makes_the_next_mixture_without_a_copy_of_the_corpus(
         AUTOMIXER_LAKE_CACHE=str(tmp_path / "cache"),
     )
     assert result.code == 0, result.stderr
-    names = [request.path.partition("/lake/")[2] for request in s3_server.requests if request.method == "GET"]
-    corpus = {name.rpartition("/")[2] for name in names if name.startswith("tokenized_corpus/")}
-    assert corpus == {MARKER, "tokens.json", "shard-00000.parquet"}
-    whole = {
-        request.path.rpartition("/")[2]
-        for request in s3_server.requests
-        if request.method == "GET" and "/tokenized_corpus/" in request.path and request.range is None
-    }
-    assert whole == {MARKER, "tokens.json"}
+    reads = [
+        request for request in s3_server.requests if request.method == "GET" and "/tokenized_corpus/" in request.path
+    ]
+    assert not [request.path for request in reads if request.path.endswith(".bin")]
+    assert {request.path.rpartition("/")[2] for request in reads if request.range is None} == {MARKER, "tokens.json"}
+    assert any(request.path.endswith(".parquet") for request in reads)
     assert [request for request in s3_server.requests if request.lists] == []
-    assert not list((tmp_path / "cache" / "tokenized_corpus").rglob("*.bin"))
-    checked = remote_place.run("mixture", "verify", "uniform", AUTOMIXER_LAKE_CACHE=str(tmp_path / "third"))
-    assert checked.code == 0, checked.stdout + checked.stderr
