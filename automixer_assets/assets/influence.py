@@ -189,6 +189,8 @@ def _score_snapshot(scope: Scope, checkpoint: Path, query_folder: Path, corpus: 
 
 def _launched(settings: Settings, checkpoint: Path, query_folder: Path, log: Callable[[str], None]) -> ScoreShards:
     """What scores shards where the settings say: in this process, or on Ray."""
+    import torch
+
     from automixer_assets.influence import Backend, InfluenceQuery, PassOptions, model_digest, score_shards
     from automixer_assets.launch.scoring import ScoringJob, score_shards_on_ray
     from automixer_assets.proxy.model import load_model
@@ -199,10 +201,10 @@ def _launched(settings: Settings, checkpoint: Path, query_folder: Path, log: Cal
     query = InfluenceQuery.load(query_folder, model_digest=digests[0], tokenizer_digest=digests[1])
     if settings.launchers.scoring == "ray":
         cluster = settings.launchers.ray
-        device = "cuda" if cluster.gpus_per_worker else "cpu"
+        device, threads = "cuda" if cluster.gpus_per_worker else "cpu", torch.get_num_threads()
 
         def score_on_ray(shards: Sequence[TokenShard], folder: Path, report: OnProgress) -> None:
-            job = ScoringJob(checkpoint, query_folder, folder, *digests, options, device)
+            job = ScoringJob(checkpoint, query_folder, folder, *digests, options, device, threads)
             score_shards_on_ray(job, shards, cluster, on_progress=report, log=log)
 
         return score_on_ray

@@ -31,8 +31,12 @@ class ScoringJob:
     tokenizer_digest: str
     options: PassOptions
     device: str = "cpu"
+    threads: int = 1
+    """Torch's, as in the driver: on a CPU sums in another number of threads end in other bits."""
 
     def open(self) -> Callable[[TokenShard], None]:
+        import torch
+
         from automixer_assets.proxy.model import load_model
 
         if not self.checkpoint.is_dir() or model_digest(self.checkpoint) != self.model_digest:
@@ -40,6 +44,7 @@ class ScoringJob:
                 f"the Ray worker on {socket.gethostname()} finds no checkpoint {self.checkpoint} with the driver's "
                 "weights: put the lake on a file system that all nodes mount under one path"
             )
+        torch.set_num_threads(self.threads)
         model = load_model(self.checkpoint)
         model.to(self.device)  # pyright: ignore[reportArgumentType]: its stub takes a device object only
         query = InfluenceQuery.load(self.query, model_digest=self.model_digest, tokenizer_digest=self.tokenizer_digest)

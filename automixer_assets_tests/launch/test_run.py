@@ -44,3 +44,10 @@ def test_settings_alone_move_corpus_assets(world: World) -> None:
     world.run("+tokenized_corpus")
     require_same_on_ray(world, "snapshot_inventory", "MW-2026-01")
     require_same_on_ray(world, "tokenized_corpus", "MW-2026-01")
+
+
+def test_settings_alone_move_scoring(world: World) -> None:
+    world.run("+selected_checkpoints")
+    made = world.run("+demo/checkpoint_influence")
+    cell = next(name for name in made if name.startswith("demo/checkpoint_influence["))
+    require_same_on_ray(world, "demo/checkpoint_influence", cell.partition("[")[2].rstrip("]"))
