@@ -24,8 +24,9 @@ from automixer_assets.benchmark.runner import (
     read_left_out,
 )
 from automixer_assets.benchmark.tasks import LoadedTask, load_tasks
+from automixer_assets.checks import check_all_asked
 from automixer_assets.errors import AutomixerError
-from automixer_assets.lake import Lake
+from automixer_assets.lake import Artifact, Lake
 from automixer_assets.proxy.checkpoints import write_checkpoint
 from automixer_assets.proxy.model import build_model, load_model
 from automixer_assets.proxy.tokenizer import load_tokenizer
@@ -300,6 +301,10 @@ def test_an_item_that_no_model_can_read_is_left_out_for_all_checkpoints_and_name
     others = whole.items.filter(pl.col("doc_index") != 1)
     assert_frame_equal(tables.items, others, rel_tol=1e-4)
     assert whole.left_out.is_empty()
+    whole.write(tmp_path / "all")
+    said = {name: check_all_asked(Artifact(name, "d", tmp_path / name, "c", 0.0, {})) for name in ("out", "all")}
+    assert said["all"].passed and not said["out"].passed
+    assert "asked of no model: 1 of wordy (1). Each has an option that is empty or longer" in said["out"].description
 
 
 def test_a_task_without_an_item_that_fits_is_refused(checkpoints: dict[str, Path], tmp_path: Path, cache: Path) -> None:
