@@ -21,7 +21,7 @@ import polars as pl
 
 from automixer_assets.assets.target_runs import SEED_RUN
 from automixer_assets.commands import open_automixer, open_instance
-from automixer_assets.comparison import MEAN_TASK
+from automixer_assets.comparison import MEAN_TASK, compare
 from automixer_assets.errors import AutomixerError
 from automixer_assets.events import ancestors, events_of
 from automixer_assets.files import atomic_path
@@ -32,6 +32,7 @@ from automixer_assets.mixture.score_columns import influence_column, selected_or
 from automixer_assets.pages.evaluation import comparison_grid, mean_grid
 from automixer_assets.partitions import SNAPSHOTS as SNAPSHOT_KEYS
 from automixer_assets.resources import Automixer, state_folder
+from automixer_assets.settings import Targets
 
 KINDS = {
     "proxy_run": "proxy",
@@ -53,7 +54,8 @@ def main() -> None:
     run.add_argument("--processes", type=int, default=2, help="targets trained at a time")
     run.set_defaults(run=lambda options: run_study(options.config, options.set, options.processes))
     table = commands.add_parser("table", help="the comparison as Markdown")
-    table.set_defaults(run=lambda options: print_tables(options.config, options.set))
+    table.add_argument("--against", metavar="MIXTURE", help="only the means, and differences to this one")
+    table.set_defaults(run=lambda options: print_tables(options.config, options.set, options.against))
     sources = commands.add_parser("sources", help="which sources each task's influence prefers, as Markdown")
     sources.add_argument("--recipe", required=True, help="of a scorer that reads influence")
     sources.add_argument("--column", default="file_path", help="of the inventory's documents: what tells sources")
@@ -102,13 +104,19 @@ def _automixer(config: Path, overrides: list[str], *arguments: str) -> None:
         raise AutomixerError(f"`automixer {' '.join(arguments)}` failed: see above, mend it and run the study again")
 
 
-def print_tables(config: Path, overrides: list[str]) -> None:
-    """Means over tasks, results per task, held-out text per source, and the work behind each mixture."""
+def print_tables(config: Path, overrides: list[str], against: str | None = None) -> None:
+    """Means over tasks, results per task, held-out text per source, and the work behind each mixture.
+
+    With `against`, the means alone, and differences to that mixture.
+    """
     automixer = open_automixer(config, overrides)
     targets = automixer.settings().targets
     if targets is None:
         raise AutomixerError(f"{config} has no `targets`: name the mixtures to compare")
     with open_instance() as instance:
+        if against is not None:
+            _print_markdown([_means_against(automixer, instance, targets, against)])
+            return
         comparison = pl.read_parquet(_made(automixer, instance, "comparison_table", None) / "comparison.parquet")
         by_task = comparison.filter(~pl.col("task").str.starts_with(MEAN_TASK))
         tables = [mean_grid(comparison, targets.baseline)]
@@ -121,6 +129,19 @@ def print_tables(config: Path, overrides: list[str]) -> None:
             )
         tables.append(pl.DataFrame([work_behind(instance, automixer.lake(), name) for name in mixtures]))
     _print_markdown(tables)
+
+
+def _means_against(automixer: Automixer, instance: dg.DagsterInstance, targets: Targets, baseline: str) -> pl.DataFrame:
+    """Means over tasks, and their differences to another baseline than the study's."""
+    names = [baseline, *(name for name in dict.fromkeys((targets.baseline, *targets.mixtures)) if name != baseline)]
+    runs = {name: _made(automixer, instance, "target_runs", name) for name in names}
+    compared = compare(
+        {name: pl.read_parquet(run / "benchmark.parquet") for name, run in runs.items()},
+        baseline,
+        items={name: pl.read_parquet(run / "items.parquet") for name, run in runs.items()},
+        set_aside=targets.set_aside,
+    )
+    return mean_grid(compared, baseline)
 
 
 def _print_markdown(tables: Sequence[pl.DataFrame]) -> None:

@@ -41,6 +41,13 @@ def test_tables_name_every_mixture(finished: World, capsys: pytest.CaptureFixtur
     assert "demo - uniform" in by_task
 
 
+def test_differences_can_be_taken_to_any_mixture(finished: World, capsys: pytest.CaptureFixture[str]) -> None:
+    with finished.active():
+        print_tables(finished.config, [], against="demo")
+    printed = capsys.readouterr().out
+    assert "minus demo" in printed and printed.count("| uniform") == 3
+
+
 def test_held_out_text_is_averaged_over_seeds_then_sources() -> None:
     rows = [("books", 1, 1.0), ("books", 2, 3.0), ("logs", 1, 4.0), ("logs", 2, 6.0)]
     runs = {"uniform": pl.DataFrame(rows, ["source", "seed", "bits_per_byte"], orient="row")}
