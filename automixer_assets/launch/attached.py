@@ -14,7 +14,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.progress import progress
@@ -24,6 +26,13 @@ from automixer_assets.proxy.world import World, joined_world
 
 PROGRESS, LOG, ERROR = "progress", "log", "error"
 """The kinds of lines: a step's four numbers (`ProgressCallback`), a sentence, the sentence of an AutomixerError."""
+Sharded = Annotated[
+    bool, typer.Option("--sharded", help="spread the model over the processes, where it does not fit into one")
+]
+Attached = Annotated[
+    bool, typer.Option("--attached", hidden=True, help="started by a program: JSON on stdout, ends with its stdin")
+]
+"""Options of every training command."""
 ORPHANED = 3
 """Exit code of a process whose starter is gone."""
 
@@ -52,6 +61,15 @@ def training_process(label: str, steps: int, *, sharded: bool, attached: bool) -
         else:
             bar = stack.enter_context(progress(label, steps, "steps", say))
             yield TrainingProcess(world, reporter(bar), say)
+
+
+def run_command(command: Callable[..., None]) -> None:
+    """Run a training command with this process's arguments; an AutomixerError is a sentence and exit code 1."""
+    try:
+        typer.run(command)
+    except AutomixerError as error:
+        say(f"error: {error}")
+        sys.exit(1)
 
 
 def say(line: str) -> None:

@@ -8,7 +8,6 @@ The same command again goes on where a killed run stopped. `launchers.training: 
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +15,7 @@ import typer
 
 from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.errors import AutomixerError
-from automixer_assets.launch.attached import say, training_process
+from automixer_assets.launch.attached import Attached, Sharded, run_command, training_process
 from automixer_assets.mixture.manifest import load_manifest
 from automixer_assets.mixture.target import train_target
 from automixer_assets.settings_file import load_settings
@@ -30,12 +29,8 @@ def run(
     corpus: Annotated[list[Path], typer.Option(help="folder of a tokenised snapshot; once for each of the mixture's")],
     tokenizer: Annotated[Path, typer.Option(help="folder of the tokenizer; its files go into every checkpoint")],
     out: Annotated[Path, typer.Option(help="folder of the run")],
-    sharded: Annotated[
-        bool, typer.Option("--sharded", help="spread the model over the processes, where it does not fit into one")
-    ] = False,
-    attached: Annotated[
-        bool, typer.Option("--attached", hidden=True, help="started by a program: JSON on stdout, ends with its stdin")
-    ] = False,
+    sharded: Sharded = False,
+    attached: Attached = False,
 ) -> None:
     """Train a target into a folder, or go on with the run that the folder holds."""
     targets, mixture = load_settings(settings).targets, load_manifest(manifest)
@@ -59,11 +54,7 @@ def run(
 
 
 def main() -> None:
-    try:
-        typer.run(run)
-    except AutomixerError as error:
-        say(f"error: {error}")
-        sys.exit(1)
+    run_command(run)
 
 
 if __name__ == "__main__":
