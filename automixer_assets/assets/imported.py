@@ -5,15 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from automixer_assets.assets.corpus import tasks_slice
-from automixer_assets.assets.simulation import BENCHMARK_VERSION, evaluate_on, scored_tasks
-from automixer_assets.checks import ALL_ASKED, check_imported, check_results
-from automixer_assets.code_versions import package_version, source_version
+from automixer_assets.assets.simulation import (
+    benchmark_table_asset,
+    evaluate_on,
+    proxy_checkpoints_asset,
+    scored_tasks,
+    simulation_group,
+)
+from automixer_assets.checks import check_imported
+from automixer_assets.code_versions import source_version
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import folder_digest
 from automixer_assets.lake_asset import Build, Check, LakeAsset, Plan, Scope, lake_asset
 from automixer_assets.pages.imported import show_imported_run
 from automixer_assets.pages.simulation import show_benchmark_table, show_proxy_checkpoint
-from automixer_assets.partitions import checkpoints_of
 from automixer_assets.proxy.checkpoints import checkpoint_key
 from automixer_assets.proxy.imported import find_checkpoints, import_checkpoints, wanted_checkpoints
 from automixer_assets.proxy.imported_run import ImportedRun
@@ -23,36 +28,17 @@ from automixer_assets.settings import CheckpointSource, ImportedProxy
 
 def imported_assets(proxy: str) -> list[LakeAsset]:
     """The simulation chain of one imported proxy, keys prefixed with its name."""
-    group = f"{proxy}_simulation".replace("-", "_").replace(".", "_")
     return [
         lake_asset(
             asset=f"{proxy}/proxy_run",
-            group=group,
+            group=simulation_group(proxy),
             kinds={"huggingface"},
             code=source_version("proxy.imported", "proxy.imported_inspection", "proxy.imported_stores"),
             plan=_plan_proxy_run(proxy),
             checks=[Check("has_usable_checkpoints", "At least one checkpoint above step 0 is whole.", check_imported)],
         ),
-        lake_asset(
-            asset=f"{proxy}/benchmark_table",
-            group=group,
-            kinds={"lm-eval", "torch"},
-            code=f"{BENCHMARK_VERSION}-{package_version('lm_eval')}",
-            plan=_plan_benchmark_table(proxy),
-            deps=[f"{proxy}/proxy_run", "validation_items", "tokenizer"],
-            checks=[Check("no_missing_results", "Every checkpoint has finite results on every task.", check_results)],
-            comparisons=[ALL_ASKED],
-            pool="accelerator",
-        ),
-        lake_asset(
-            asset=f"{proxy}/proxy_checkpoints",
-            group=group,
-            kinds={"huggingface"},
-            code="1",
-            plan=_plan_proxy_checkpoints(proxy),
-            partitions_def=checkpoints_of(proxy),
-            deps=[f"{proxy}/proxy_run", "tokenizer"],
-        ),
+        benchmark_table_asset(proxy, _plan_benchmark_table(proxy), also_reads=["tokenizer"]),
+        proxy_checkpoints_asset(proxy, _plan_proxy_checkpoints(proxy), also_reads=["tokenizer"]),
     ]
 
 

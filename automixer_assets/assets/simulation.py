@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -32,11 +32,10 @@ BENCHMARK_VERSION = str(RESULT_VERSION)
 def simulation_assets(proxy: str, settings: Settings) -> list[LakeAsset]:
     """The simulation chain of one trained proxy, keys prefixed with its name (`imported.py`: of an imported one)."""
     snapshots = dg.SpecificPartitionsPartitionMapping(list(settings.trained_proxy(proxy).snapshots))
-    group = f"{proxy}_simulation".replace("-", "_").replace(".", "_")
     return [
         lake_asset(
             asset=f"{proxy}/proxy_run",
-            group=group,
+            group=simulation_group(proxy),
             kinds={"torch", "huggingface"},
             code=TRAINING_VERSION,
             plan=_plan_proxy_run(proxy),
@@ -44,27 +43,42 @@ def simulation_assets(proxy: str, settings: Settings) -> list[LakeAsset]:
             checks=[Check("loss_is_finite_and_fell", "Training ended well below where it began.", check_loss)],
             pool="accelerator",
         ),
-        lake_asset(
-            asset=f"{proxy}/benchmark_table",
-            group=group,
-            kinds={"lm-eval", "torch"},
-            code=f"{BENCHMARK_VERSION}-{package_version('lm_eval')}",
-            plan=_plan_benchmark_table(proxy),
-            deps=[f"{proxy}/proxy_run", "validation_items"],
-            checks=[Check("no_missing_results", "Every checkpoint has finite results on every task.", check_results)],
-            comparisons=[ALL_ASKED],
-            pool="accelerator",
-        ),
-        lake_asset(
-            asset=f"{proxy}/proxy_checkpoints",
-            group=group,
-            kinds={"huggingface"},
-            code="1",
-            plan=_plan_proxy_checkpoints(proxy),
-            partitions_def=checkpoints_of(proxy),
-            deps=[f"{proxy}/proxy_run"],
-        ),
+        benchmark_table_asset(proxy, _plan_benchmark_table(proxy), also_reads=[]),
+        proxy_checkpoints_asset(proxy, _plan_proxy_checkpoints(proxy), also_reads=[]),
     ]
+
+
+def simulation_group(proxy: str) -> str:
+    """Dagster's group of a proxy's chain."""
+    return f"{proxy}_simulation".replace("-", "_").replace(".", "_")
+
+
+def benchmark_table_asset(proxy: str, plan: Plan, *, also_reads: Sequence[str]) -> LakeAsset:
+    """The evaluation of a trained or imported proxy's checkpoints."""
+    return lake_asset(
+        asset=f"{proxy}/benchmark_table",
+        group=simulation_group(proxy),
+        kinds={"lm-eval", "torch"},
+        code=f"{BENCHMARK_VERSION}-{package_version('lm_eval')}",
+        plan=plan,
+        deps=[f"{proxy}/proxy_run", "validation_items", *also_reads],
+        checks=[Check("no_missing_results", "Every checkpoint has finite results on every task.", check_results)],
+        comparisons=[ALL_ASKED],
+        pool="accelerator",
+    )
+
+
+def proxy_checkpoints_asset(proxy: str, plan: Plan, *, also_reads: Sequence[str]) -> LakeAsset:
+    """The selected checkpoints of a trained or imported proxy."""
+    return lake_asset(
+        asset=f"{proxy}/proxy_checkpoints",
+        group=simulation_group(proxy),
+        kinds={"huggingface"},
+        code="1",
+        plan=plan,
+        partitions_def=checkpoints_of(proxy),
+        deps=[f"{proxy}/proxy_run", *also_reads],
+    )
 
 
 def _plan_proxy_run(proxy: str) -> Plan:
