@@ -17,6 +17,9 @@ from automixer_assets.mixture.normalisation import Normalisation
 
 def group_utility(influences: np.ndarray, scaling: Normalisation) -> np.ndarray:
     """Minus the mean influence over a group's tasks (section 4), scaled. [n, tasks] -> [n]."""
+    if scaling.tasks:
+        ranked = [group_utility(influences[:, [place]], each) for place, each in enumerate(scaling.tasks.values())]
+        return np.mean(ranked, axis=0)
     utility = -influences.astype(np.float64).mean(axis=1)
     if scaling.knots:
         knots, ranks = np.array(scaling.knots).T
@@ -24,8 +27,13 @@ def group_utility(influences: np.ndarray, scaling: Normalisation) -> np.ndarray:
     return (utility - scaling.center) / scaling.scale
 
 
-def scaling_constants(method: str, influences: np.ndarray) -> Normalisation:
-    """Constants of a normalisation from the reference sample's scores, [documents, tasks]."""
+def scaling_constants(method: str, influences: np.ndarray, columns: Sequence[str]) -> Normalisation:
+    """Constants of a normalisation from the reference sample's scores, [documents, tasks], a column per task."""
+    if method == "task_rank":
+        each = {column: influences[:, [place]] for place, column in enumerate(columns)}
+        return Normalisation(
+            tasks={column: scaling_constants("rank", scores, [column]) for column, scores in each.items()}
+        )
     utility = -influences.astype(np.float64).mean(axis=1)
     if method == "z":
         return Normalisation(float(utility.mean()), float(utility.std()))

@@ -97,7 +97,7 @@ def check_normalisation(inputs: PinnedInputs) -> tuple[Check, dict[str, Normalis
     for group, columns in groups.items():
         with check.reading(f"{inputs.manifest.proxy}/influence_query[{group}]"):
             scores = pl.read_parquet(inputs.query(group) / "reference_scores.parquet", columns=columns)
-            found[group] = scaling_constants(method, scores.to_numpy())
+            found[group] = scaling_constants(method, scores.to_numpy(), columns)
     for snapshot in inputs.snapshots:
         with check.reading(f"joint_influence[{snapshot}]"):
             stored = read_normalisation(inputs.joint(snapshot))
@@ -113,6 +113,8 @@ def _compare_constants(check: Check, where: str, stored: Normalisation, expected
     knots = [np.array(each.knots).reshape(-1, 2) for each in (stored, expected)]
     for index, name in enumerate(("knot", "rank")):
         check.rows(f"{where}.{name}", knots[0][:, index], knots[1][:, index])
+    for column, ranks in expected.tasks.items():
+        _compare_constants(check, f"{where}.{column}", stored.tasks.get(column, Normalisation()), ranks)
 
 
 def check_joint_shard(check: Check, shard: MixtureShard, constants: dict[str, Normalisation]) -> None:

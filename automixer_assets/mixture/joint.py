@@ -20,7 +20,7 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture.groups import UTILITY_PREFIX, has_partial_groups, utility_column
 from automixer_assets.mixture.normalisation import Normalisation, score_parameters
 from automixer_assets.mixture.parquet import have_equal_bytes, read_columns, write_table
-from automixer_assets.mixture.sql import open_database, run_sql
+from automixer_assets.mixture.sql import Database, open_database, run_sql
 
 DOCUMENT_COLUMNS = ("doc_id", "n_tokens")
 QUERIES = b"automixer.queries"
@@ -61,16 +61,26 @@ def influence_utilities(
     tables: list[pa.Table] = []
     with open_database() as database:
         for group, path in scores.items():
-            parameters = score_parameters(path, columns[group])
-            scaling = Normalisation() if constants is None else constants[group]
-            table = database.table("group_utility", parameters | {"center": scaling.center, "scale": scaling.scale})
             require_same_documents(path, first_path)
-            _require_finite(table, group, path)
-            tables.append(scaling.apply(table, database))
+            scaling = Normalisation() if constants is None else constants[group]
+            tables.append(_group_utility(database, path, group, columns[group], scaling))
     utilities = {utility_column(group): table["utility"] for group, table in zip(scores, tables, strict=True)}
     documents = read_documents(first_path)
     table = pa.table({**{name: documents[name] for name in DOCUMENT_COLUMNS}, **utilities})
     return table.replace_schema_metadata(_queries(scores))
+
+
+def _group_utility(
+    database: Database, path: Path, group: str, columns: Sequence[str], scaling: Normalisation
+) -> pa.Table:
+    """A table `utility` of one shard for one group; the mean of its tasks' ranks where each task has its own."""
+    if scaling.tasks:
+        ranks = [_group_utility(database, path, group, [column], scaling.tasks[column]) for column in columns]
+        return pa.table({"utility": sum(table["utility"].to_numpy() for table in ranks) / len(ranks)})
+    parameters = score_parameters(path, columns)
+    table = database.table("group_utility", parameters | {"center": scaling.center, "scale": scaling.scale})
+    _require_finite(table, group, path)
+    return scaling.apply(table, database)
 
 
 def blend(utilities: pa.Table, alphas: Mapping[str, float]) -> pa.Table:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,8 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.files import write_atomically
 from automixer_assets.mixture.sql import Database, run_sql
 
-Method = Literal["z", "median_mad", "rank"]
+Method = Literal["z", "median_mad", "rank", "task_rank"]
+"""How; `task_rank` brings every task to one scale before their mean is taken, the others scale that mean."""
 FILE = "normalisation.json"
 
 
@@ -29,13 +30,15 @@ class Normalisation:
     """How a group's utilities are scaled.
 
     Attributes:
-        center, scale: normalised = (utility - center) / scale; 0 and 1 under `rank`.
+        center, scale: normalised = (utility - center) / scale; 0 and 1 under `rank` and `task_rank`.
         knots: under `rank`, (utility, rank) of the reference sample, ascending; linear between, flat beyond.
+        tasks: under `task_rank`, influence column -> its ranks; the group's utility is their mean.
     """
 
     center: float = 0.0
     scale: float = 1.0
     knots: tuple[tuple[float, float], ...] = ()
+    tasks: Mapping[str, Normalisation] = field(default_factory=dict)
 
     def apply(self, utilities: pa.Table, database: Database) -> pa.Table:
         """Ranks of a table `utility`, in its order; center and scale are applied where utilities are made."""
@@ -61,6 +64,10 @@ def fit_normalisation(method: Method, reference_scores: Path, columns: Sequence[
         )
     if method == "rank":
         return _ranks(reference_scores, parameters)
+    if method == "task_rank":
+        return Normalisation(
+            tasks={column: _ranks(reference_scores, parameters | {"columns": [column]}) for column in columns}
+        )
     name = "median_absolute_deviation" if method == "median_mad" else "standard_deviation"
     if not row["n_documents"] or row[name] == 0:
         raise AutomixerError(
@@ -70,12 +77,12 @@ def fit_normalisation(method: Method, reference_scores: Path, columns: Sequence[
     return Normalisation(row["median" if method == "median_mad" else "mean"], row[name])
 
 
-def _ranks(reference_scores: Path, parameters: Mapping[str, object]) -> Normalisation:
+def _ranks(reference_scores: Path, parameters: Mapping[str, Any]) -> Normalisation:
     rows = run_sql("normalisation_ranks", parameters).to_pylist()
     if len(rows) < 2:
         raise AutomixerError(
-            f"rank cannot order {reference_scores}: its documents have {len(rows)} different scores; "
-            "use a larger reference sample or `normalisation: none`"
+            f"rank cannot order {reference_scores}: its documents have {len(rows)} different scores in "
+            f"{', '.join(parameters['columns'])}; use a larger reference sample or `normalisation: none`"
         )
     return Normalisation(knots=tuple((row["knot"], row["rank"]) for row in rows))
 
@@ -107,7 +114,10 @@ def read_normalisation(folder: Path) -> dict[str, Normalisation]:
     path = folder / FILE
     if not path.exists():
         return {}
-    return {
-        group: Normalisation(row["center"], row["scale"], tuple((knot, rank) for knot, rank in row["knots"]))
-        for group, row in json.loads(path.read_text()).items()
-    }
+    return {group: _read(row) for group, row in json.loads(path.read_text()).items()}
+
+
+def _read(row: Mapping[str, Any]) -> Normalisation:
+    knots = tuple((knot, rank) for knot, rank in row["knots"])
+    tasks = {column: _read(each) for column, each in row.get("tasks", {}).items()}
+    return Normalisation(row["center"], row["scale"], knots, tasks)

@@ -27,6 +27,7 @@ ZERO = {
     "z": (0.0, "above the reference sample's mean"),
     "median_mad": (0.0, "above the reference sample's median"),
     "rank": (0.5, "above the reference sample's median"),
+    "task_rank": (0.5, "above the reference sample's median, averaged over tasks"),
 }
 """Per normalisation the joint utility that divides documents, and what those above it are."""
 
@@ -107,8 +108,10 @@ def _constants(artifact: Artifact) -> pl.DataFrame:
     """What scales each group's utilities; empty where nothing does."""
     return pl.DataFrame(
         [
-            {"group": group, "center": each.center, "scale": each.scale, "reference utilities": len(each.knots)}
-            for group, each in read_normalisation(artifact.path).items()
+            {"group": name, "center": each.center, "scale": each.scale, "reference utilities": len(each.knots)}
+            for group, whole in read_normalisation(artifact.path).items()
+            for name, each in {group: whole, **whole.tasks}.items()
+            if not each.tasks
         ]
     )
 

@@ -13,7 +13,7 @@ from automixer_assets.corpus.shards import TokenShard
 from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture.groups import GroupOrigin
 from automixer_assets.mixture.joint import influence_utilities
-from automixer_assets.mixture.normalisation import Normalisation, fit_normalisation
+from automixer_assets.mixture.normalisation import Method, Normalisation, fit_normalisation
 from automixer_assets.scorers import Inputs, Strategy
 
 
@@ -46,7 +46,7 @@ class InfluenceScorer:
 
 
 def checkpoint_scorer(
-    inputs: Inputs, columns: Mapping[str, Sequence[str]], method: Literal["none", "z", "median_mad", "rank"]
+    inputs: Inputs, columns: Mapping[str, Sequence[str]], method: Method | Literal["none"]
 ) -> InfluenceScorer:
     """Utilities from columns of the checkpoint_influence files, scaled by constants of the reference sample."""
     origins = inputs.checkpoints()

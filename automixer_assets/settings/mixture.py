@@ -78,7 +78,7 @@ class Recipe(Section):
     curvature: Curvature = "datainf"
     group_tasks: Literal["assigned", "all"]
     alpha: Literal["steps", "uniform", "tasks"]
-    normalisation: Literal["none", "z", "median_mad", "rank"]
+    normalisation: Literal["none", "z", "median_mad", "rank", "task_rank"]
 
     @model_validator(mode="before")
     @classmethod

@@ -20,6 +20,7 @@ VARIANTS = {
     "smaller": {"mixtures.demo.top_share": 0.3},
     "uniform alpha": {"recipes.demo.alpha": "uniform"},
     "scaled": {"recipes.demo.normalisation": "median_mad"},
+    "task_ranked": {"recipes.demo.normalisation": "task_rank"},
     "ranked": {"recipes.demo.normalisation": "rank", "mixtures.demo.weight_rule": "appendix_b"},
 }
 """Name -> settings that differ from the finished world's."""

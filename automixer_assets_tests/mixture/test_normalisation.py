@@ -24,7 +24,7 @@ from automixer_assets_tests.mixture.test_joint import COLUMNS, write_scores
 scores32 = st.one_of(st.sampled_from([-1.0, 0.0, 0.5]), st.floats(-100, 100, width=32, allow_nan=False))
 samples = st.lists(st.tuples(scores32, scores32), min_size=1, max_size=15)
 quick = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-METHODS: list[Method] = ["z", "median_mad", "rank"]
+METHODS: list[Method] = ["z", "median_mad", "rank", "task_rank"]
 
 
 def fit(root, method: Method, rows: list[tuple[float, float]]) -> Normalisation:
@@ -80,6 +80,37 @@ def test_ranks_are_read_off_the_sample(rows, scored):
         )
         found = pl.read_parquet(out)["utility__g"].to_list()
     assert found == pytest.approx([reference_rank(values, 0 - score) for score in scored], abs=1e-12)
+
+
+@quick
+@given(rows=samples, scored=st.lists(st.tuples(scores32, scores32), min_size=1, max_size=12))
+def test_ranks_of_tasks_are_averaged(rows, scored):
+    by_task = [[0 - row[task] for row in rows] for task in (0, 1)]
+    with folder() as root:
+        if any(len(set(values)) == 1 for values in by_task):
+            with pytest.raises(AutomixerError, match="1 different scores in influence_"):
+                fit(root, "task_rank", rows)
+            return
+        constants = {"g": fit(root, "task_rank", rows)}
+        path = write_scores(root / "a.parquet", {COLUMNS[task]: [row[task] for row in scored] for task in (0, 1)})
+        out = root / "o.parquet"
+        write_joint_shard(scores={"g": path}, columns={"g": COLUMNS}, alphas={"g": 1.0}, constants=constants, out=out)
+        found = pl.read_parquet(out)["utility__g"].to_list()
+    expected = [sum(reference_rank(by_task[task], 0 - row[task]) for task in (0, 1)) / 2 for row in scored]
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_task_with_large_scores_has_no_larger_say(tmp_path):
+    rows = [tuple(row) for row in np.random.default_rng(2).normal(size=(64, 2)).tolist()]
+    found = []
+    for name, factor in (("even", 1.0), ("loud", 1000.0)):
+        scaled = [(factor * first, second) for first, second in rows]
+        constants = {"g": fit(tmp_path, "task_rank", scaled)}
+        columns = dict(zip(COLUMNS, map(list, zip(*scaled, strict=True)), strict=True))
+        path, out = write_scores(tmp_path / f"{name}.parquet", columns), tmp_path / f"joint-{name}.parquet"
+        write_joint_shard(scores={"g": path}, columns={"g": COLUMNS}, alphas={"g": 1.0}, constants=constants, out=out)
+        found.append(pl.read_parquet(out)["utility__g"].to_list())
+    assert found[0] == pytest.approx(found[1], abs=1e-12)
 
 
 @pytest.mark.parametrize("method", METHODS)
