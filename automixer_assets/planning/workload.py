@@ -164,7 +164,7 @@ def most_checkpoints(recipe: Recipe, kept: int, tasks: int) -> int:
     if not recipe.uses_checkpoints:
         return 0
     kind, _, number = recipe.selection.partition(":")
-    chosen = {"last": 1, "all": kept, "evenly": int(number or 0), "best_per_task": tasks}[kind]
+    chosen = int(number) if kind == "evenly" else {"last": 1, "at": 1, "all": kept, "best_per_task": tasks}[kind]
     if recipe.early_checkpoint:
         chosen += 1
     return min(kept, chosen, recipe.max_checkpoints or chosen)

@@ -34,9 +34,9 @@ RECIPE_PROFILES: dict[str, dict[str, Any]] = {
     },
     # What was measured to work better on a micro-world and on real text (DESIGN, decisions).
     "robust": {
-        "selection": "best_per_task",
+        "selection": "at:.2",
         "selection_metric": "gold_nll",
-        "early_checkpoint": True,
+        "early_checkpoint": False,
         "curvature": "kfac",
         "group_tasks": "all",
         "alpha": "steps",

@@ -45,7 +45,7 @@ def test_imported_checkpoints_are_evaluated_selected_and_score_documents(
     likelihoods = tables.benchmark["gold_nll"]
     assert likelihoods.is_finite().all()
     assert likelihoods.n_unique() == len(STEPS), "weights were exchanged between the checkpoints"
-    recipe = Recipe.model_validate({"profile": "robust", "proxy": "p", "early_checkpoint": False})
+    recipe = Recipe.model_validate({"profile": "robust", "proxy": "p", "selection": "best_per_task"})
     (step,) = select_checkpoints(tables.benchmark, recipe, items=tables.items).selected["step"]
     assert step == tables.benchmark.sort("gold_nll")["step"][0]
     (tmp_path / "copy").mkdir()

@@ -71,11 +71,14 @@ def test_options_share_a_question_where_that_saves_a_quarter():
     ("options", "most"),
     [
         ({"profile": "paper"}, 8),
-        ({"profile": "robust"}, 9),
+        ({"profile": "robust"}, 1),
+        ({"profile": "robust", "early_checkpoint": True}, 2),
+        ({"selection": "best_per_task", "early_checkpoint": True}, 9),
         ({"selection": "last"}, 1),
+        ({"selection": "at:.25"}, 1),
         ({"selection": "all"}, 20),
         ({"selection": "evenly:30"}, 20),
-        ({"profile": "robust", "max_checkpoints": 3}, 3),
+        ({"selection": "best_per_task", "early_checkpoint": True, "max_checkpoints": 3}, 3),
     ],
 )
 def test_the_most_checkpoints_that_a_recipe_selects(options: dict[str, object], most: int):
