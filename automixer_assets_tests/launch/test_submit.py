@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,7 +41,7 @@ def submitted(address: str, **ray: Any) -> dict[str, Any]:
     return {"launchers.corpus": "ray", **{f"launchers.ray.{name}": value for name, value in options.items()}}
 
 
-def lost(world: World) -> dict[str, bytes]:
+def lost(world: World) -> dict[str, str]:
     """What the tokenised snapshot held, now gone."""
     held = contents(world.path("tokenized_corpus", SNAPSHOT))
     shutil.rmtree(world.path("tokenized_corpus", SNAPSHOT))
@@ -89,9 +88,7 @@ def test_a_job_ends_with_the_run_that_submitted_it(world: World, server: str, si
 
     client = JobSubmissionClient(server)
     before = {job.submission_id for job in client.list_jobs()}
-    lost(world)
-    with (world.folder / "log").open("w") as log:
-        process = subprocess.Popen(_waiting(world, server), env=os.environ | world.environment, stdout=log, stderr=log)
+    process = waiting(world, server)
     job = _first(lambda: next((job for job in client.list_jobs() if job.submission_id not in before), None), process)
     _first(lambda: client.get_job_status(job.submission_id) == "RUNNING", process)
     process.send_signal(sign)
@@ -100,12 +97,30 @@ def test_a_job_ends_with_the_run_that_submitted_it(world: World, server: str, si
     world.run("tokenized_corpus", SNAPSHOT, force=True)
 
 
-def _waiting(world: World, server: str) -> list[str]:
-    """A command whose job waits for workers that never come."""
+def test_a_cluster_that_goes_away_is_named(world: World) -> None:
+    from ray.job_submission import JobSubmissionClient  # pyright: ignore[reportMissingImports]
+
+    with job_server() as address:
+        process = waiting(world, address)
+        client = JobSubmissionClient(address)
+        _first(lambda: any(job.status == "RUNNING" for job in client.list_jobs()), process)
+    assert process.wait(LONGEST_WAIT) == 1
+    said = (world.folder / "log").read_text()
+    assert f"the Ray job at launchers.ray.jobs '{address}' ended without a word of its own" in " ".join(said.split())
+    world.run("tokenized_corpus", SNAPSHOT, force=True)
+
+
+def waiting(world: World, server: str) -> subprocess.Popen[bytes]:
+    """A run whose job waits for workers that never come; it writes to `log`."""
+    lost(world)
     options = submitted(server, cpus_per_worker=64)
     settings = [word for name, value in options.items() for word in ("--set", f"{name}={value}")]
     command = [sys.executable, "-m", "automixer_assets.cli", "materialize", "tokenized_corpus", "--force"]
-    return [*command, "--partition", SNAPSHOT, "--config", str(Path(world.config)), *settings]
+    command += ["--partition", SNAPSHOT, "--config", str(world.config), *settings]
+    with (world.folder / "log").open("w") as log:
+        return subprocess.Popen(
+            command, env=os.environ | world.environment | {"COLUMNS": "400"}, stdout=log, stderr=log
+        )
 
 
 def _first(found: Any, process: subprocess.Popen[bytes] | None) -> Any:
