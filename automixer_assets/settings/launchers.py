@@ -57,11 +57,12 @@ class Launchers(Section):
 
     scoring: Launcher = "local"
     corpus: Launcher = Field(default="local", description="of inventories and of tokenising")
+    mixture: Launcher = Field(default="local", description="of joint influence and of groups")
     training: Launcher = Field(default="local", description="of proxies and targets")
     ray: RayCluster = RayCluster()
     torchrun: Torchrun | None = None
 
-    @field_validator("scoring", "corpus")
+    @field_validator("scoring", "corpus", "mixture")
     @classmethod
     def _is_supported(cls, launcher: Launcher, info: ValidationInfo) -> Launcher:
         if launcher not in SHARD_LAUNCHERS:

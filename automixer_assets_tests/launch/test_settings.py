@@ -7,11 +7,11 @@ from pydantic import ValidationError
 
 from automixer_assets.settings.launchers import Launchers, RayCluster, Torchrun
 
-STAGES = ("scoring", "corpus")
+STAGES = ("scoring", "corpus", "mixture")
 
 
 def test_everything_is_local_by_default() -> None:
-    assert [getattr(Launchers(), stage) for stage in STAGES] == ["local", "local"]
+    assert [getattr(Launchers(), stage) for stage in STAGES] == ["local"] * len(STAGES)
 
 
 @pytest.mark.parametrize("stage", STAGES)
