@@ -47,18 +47,20 @@ def corpus_launcher(launchers: Launchers, log: Log) -> RunTasks:
     return _without_gpus(launchers.corpus, launchers.ray, log)
 
 
-def mixture_launcher(launchers: Launchers, log: Log) -> RunTasks:
-    """What does the tasks of joint influence and of groups."""
-    return _without_gpus(launchers.mixture, launchers.ray, log)
+def mixture_launcher(launchers: Launchers, log: Log, *, unit: str = "shards", stays: bool = True) -> RunTasks:
+    """What does the tasks of joint influence and of groups; `unit`, `stays` as of `run_on_ray`."""
+    return _without_gpus(launchers.mixture, launchers.ray, log, unit=unit, stays=stays)
 
 
-def _without_gpus(launcher: Launcher, cluster: RayCluster, log: Log) -> RunTasks:
+def _without_gpus(
+    launcher: Launcher, cluster: RayCluster, log: Log, *, unit: str = "shards", stays: bool = True
+) -> RunTasks:
     if launcher == "local":
         return run_here
     from automixer_assets.launch.pool import run_on_ray
 
     workers = cluster.without_gpus()
-    return lambda job, tasks, on_done: run_on_ray(job, tasks, workers, on_done=on_done, log=log)
+    return lambda job, tasks, on_done: run_on_ray(job, tasks, workers, on_done=on_done, log=log, unit=unit, stays=stays)
 
 
 def make_once(path: Path, make: Callable[[], None]) -> None:
