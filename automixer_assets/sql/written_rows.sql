@@ -1,4 +1,4 @@
--- Rows that parts of the shards wrote down for another statement, such as tied_documents.sql (DESIGN: launchers).
+-- Rows that parts of the shards wrote down for another statement, such as tied_documents.sql (DESIGN: top share).
 -- Grain:  that of the statement.
 -- Input:  $files  its result for each part
 -- Output: its columns.

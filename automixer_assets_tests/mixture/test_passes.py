@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import pickle
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from automixer_assets.launch.job import run_here
+from automixer_assets.launch.job import Job, OnDone, run_here
 from automixer_assets.launch.passes import TaskPasses, named_parts
 from automixer_assets.mixture import thresholds
 from automixer_assets.mixture.groups import PARTIAL_GROUPS
@@ -73,6 +75,13 @@ def test_parts_change_no_byte(table, top_share, ranked_documents, data):
         assert divided == grouped(joint, paths, top_share, root / "whole", passes_here)
 
 
+def run_twice(job: Job, tasks: Mapping[str, Any], on_done: OnDone) -> None:
+    """As elsewhere: what arrives was pickled, and each task is done by one that dies before it says so, then again."""
+    travelled, luggage = pickle.loads(pickle.dumps((job, dict(tasks))))
+    run_here(travelled, luggage, lambda name: None)
+    run_here(job, tasks, on_done)
+
+
 @quick
 @given(table=joint_tables(), top_share=st.sampled_from([0.01, 0.5, 1.0]), n_parts=st.integers(1, 6))
 def test_tasks_that_answer_in_files_change_no_byte(table, top_share, n_parts):
@@ -84,7 +93,7 @@ def test_tasks_that_answer_in_files_change_no_byte(table, top_share, n_parts):
         (root / "scratch").mkdir()
 
         def by_tasks(shards: Sequence[JointShard]) -> TaskPasses:
-            return TaskPasses(in_order(shards), named_parts(in_order(shards), n_parts), run_here, root / "scratch")
+            return TaskPasses(in_order(shards), named_parts(in_order(shards), n_parts), run_twice, root / "scratch")
 
         found = grouped(joint, paths, top_share, root / "tasks", by_tasks)
         assert found == grouped(joint, paths, top_share, root / "whole", passes_here)
