@@ -19,7 +19,8 @@ import polars as pl
 
 from automixer_assets.corpus.shards import TokenShard
 from automixer_assets.mixture.groups import GroupOrigin
-from automixer_assets.mixture.regroup import JointShard, regroup
+from automixer_assets.mixture.passes import JointShard
+from automixer_assets.mixture.regroup import regroup
 from automixer_assets.mixture.weights import GroupTable, appendix_b_weights, equation_weights, group_tables
 from automixer_assets.scorers import write_scored_shard
 from automixer_assets.scorers.influence import InfluenceScorer

@@ -17,7 +17,7 @@ from automixer_assets.lake_asset import Build, LakeAsset, Scope, lake_asset
 from automixer_assets.mixture.characteristics import Decode, GroupedCorpus, write_characteristics
 from automixer_assets.mixture.deciles import NO_LABELS, Labels, read_labels, write_deciles
 from automixer_assets.mixture.groups import list_selections
-from automixer_assets.mixture.regroup import JointShard
+from automixer_assets.mixture.passes import JointShard
 from automixer_assets.pages.characteristics import show_group_characteristics
 from automixer_assets.partitions import MIXTURES, multi_key
 
@@ -30,6 +30,7 @@ STATEMENTS = (
     "group_examples",
     "leaked_by_source",
     "utility_histogram",
+    "bucket_utilities",
     "utility_at_rank",
     "candidate_totals",
     "group_candidates",

@@ -31,7 +31,7 @@ from automixer_assets.mixture.item_contributions import (
     write_contributions,
 )
 from automixer_assets.mixture.normalisation import fit_normalisation
-from automixer_assets.mixture.regroup import JointShard
+from automixer_assets.mixture.passes import JointShard
 from automixer_assets.mixture.score_columns import (
     judged_tasks,
     score_columns,

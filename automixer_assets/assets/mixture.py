@@ -27,6 +27,7 @@ from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import SCRATCH, Artifact, Written
 from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Scope, lake_asset
+from automixer_assets.launch.passes import mixture_passes
 from automixer_assets.mixture.build import build_manifest
 from automixer_assets.mixture.candidates import restore_rows, without_copies, without_excluded
 from automixer_assets.mixture.groups import list_selections
@@ -34,8 +35,9 @@ from automixer_assets.mixture.item_uncertainty import read_contributions
 from automixer_assets.mixture.ledger import require_document_epochs, write_ledger
 from automixer_assets.mixture.manifest import CreatedBy, write_manifest
 from automixer_assets.mixture.manifest import Pin as ManifestPin
+from automixer_assets.mixture.passes import JointShard
 from automixer_assets.mixture.percentiles import write_percentile_ranges
-from automixer_assets.mixture.regroup import JointShard, regroup
+from automixer_assets.mixture.regroup import regroup
 from automixer_assets.mixture.score_columns import selected_origins
 from automixer_assets.pages.mixture import (
     show_grouped_shards,
@@ -51,9 +53,11 @@ GROUPING_SQL = (
     "candidate_totals",
     "group_candidates",
     "utility_histogram",
+    "bucket_utilities",
     "utility_at_rank",
     "tied_rows",
     "tied_documents",
+    "last_tied_documents",
     "kept_utility",
     "group_memberships",
     "group_overlap",
@@ -74,6 +78,7 @@ def mixture_assets() -> list[LakeAsset]:
             code=sql_version(*GROUPING_SQL, *PERCENTILE_SQL)
             + source_version(
                 "mixture.regroup",
+                "mixture.passes",
                 "mixture.thresholds",
                 "mixture.percentiles",
                 "mixture.candidates",
@@ -175,10 +180,12 @@ def plan_grouped_shards(scope: Scope) -> Build:
         if mixture.copies == "first":
             left_out = without_copies(exclusions, documents, out / SCRATCH)
         candidates, excluded = without_excluded(shards, left_out, out / SCRATCH)
-        regroup(joint=candidates, top_share=mixture.top_share, out=out)
+        with mixture_passes(scope.settings.launchers, out / SCRATCH / "passes", scope.log) as over:
+            regroup(joint=candidates, top_share=mixture.top_share, out=out, passes_over=over)
+            ranges = out / "percentile_ranges.parquet"
+            write_percentile_ranges(joint=shards, documents=documents, out=ranges, passes_over=over)
         restore_rows(out, left_out)
         excluded.write_parquet(out / "exclusions.parquet")
-        write_percentile_ranges(joint=shards, documents=documents, out=out / "percentile_ranges.parquet")
         (out / "top_share.json").write_text(f"{mixture.top_share!r}\n")
 
     def show(artifact: Artifact) -> Metadata:

@@ -21,6 +21,8 @@ from automixer_assets.corpus.shards import open_tokenized
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import Artifact, file_sha256
 from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Scope, lake_asset, planned
+from automixer_assets.launch.job import mixture_launcher
+from automixer_assets.launch.joint import JointJob, write_joint_shards
 from automixer_assets.mixture.normalisation import write_normalisation
 from automixer_assets.pages.mixture import (
     show_joint_influence,
@@ -28,7 +30,6 @@ from automixer_assets.pages.mixture import (
 )
 from automixer_assets.partitions import RECIPE_BY_SNAPSHOT, RECIPES
 from automixer_assets.resources import Automixer, state_folder
-from automixer_assets.scorers import write_scored_shard
 from automixer_assets.settings import Recipe, Settings
 
 GROUP = "mixture"
@@ -184,11 +185,8 @@ def plan_joint_influence(scope: Scope) -> Build:
             write_normalisation(scorer.constants, out)
         shards = open_tokenized(corpus.by_file).shards
         with scope.progress(len(shards), "shards") as progress:
-            for shard in shards:
-                path = out / f"{shard.name}.parquet"
-                if not path.exists():
-                    write_scored_shard(scorer, shard, path)
-                progress.advance(1)
+            run = mixture_launcher(scope.settings.launchers, scope.log)
+            write_joint_shards(JointJob(scorer, out), shards, on_progress=progress.advance, run=run)
 
     def show(artifact: Artifact) -> Metadata:
         return show_joint_influence(artifact, recipe.normalisation)

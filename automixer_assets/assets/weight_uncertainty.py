@@ -19,7 +19,7 @@ from automixer_assets.mixture.groups import Selection, list_selections
 from automixer_assets.mixture.item_contributions import group_densities
 from automixer_assets.mixture.item_uncertainty import DENSITIES, density_shifts, read_contributions
 from automixer_assets.mixture.manifest import load_manifest
-from automixer_assets.mixture.regroup import JointShard
+from automixer_assets.mixture.passes import JointShard
 from automixer_assets.mixture.uncertainty import REPLICATES, bucket_sums
 from automixer_assets.mixture.weight_uncertainty import (
     Halves,

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.locks import claimed
-from automixer_assets.settings.launchers import Launchers
+from automixer_assets.settings.launchers import Launcher, Launchers, RayCluster
 
 POLL_SECONDS = 0.5
 """Pause while another process is at a task."""
@@ -43,13 +43,24 @@ def run_here(job: Job, tasks: Mapping[str, Any], on_done: OnDone) -> None:
 
 
 def corpus_launcher(launchers: Launchers, log: Log) -> RunTasks:
-    """What does the tasks of inventories and of tokenising, which need no GPU."""
-    if launchers.corpus == "local":
+    """What does the tasks of inventories and of tokenising."""
+    return _without_gpus(launchers.corpus, launchers.ray, log)
+
+
+def mixture_launcher(launchers: Launchers, log: Log, *, unit: str = "shards", stays: bool = True) -> RunTasks:
+    """What does the tasks of joint influence and of groups; `unit`, `stays` as of `run_on_ray`."""
+    return _without_gpus(launchers.mixture, launchers.ray, log, unit=unit, stays=stays)
+
+
+def _without_gpus(
+    launcher: Launcher, cluster: RayCluster, log: Log, *, unit: str = "shards", stays: bool = True
+) -> RunTasks:
+    if launcher == "local":
         return run_here
     from automixer_assets.launch.pool import run_on_ray
 
-    workers = launchers.ray.without_gpus()
-    return lambda job, tasks, on_done: run_on_ray(job, tasks, workers, on_done=on_done, log=log)
+    workers = cluster.without_gpus()
+    return lambda job, tasks, on_done: run_on_ray(job, tasks, workers, on_done=on_done, log=log, unit=unit, stays=stays)
 
 
 def make_once(path: Path, make: Callable[[], None]) -> None:

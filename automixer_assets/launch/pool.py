@@ -20,10 +20,23 @@ POLL_SECONDS = 1.0
 MEMORY_REMEDY = "lower corpus.documents_per_shard, or have fewer workers per node (launchers.ray.cpus_per_worker)"
 
 
-def run_on_ray(job: Job, tasks: Mapping[str, Any], cluster: RayCluster, *, on_done: OnDone, log: Log) -> None:
+def run_on_ray(
+    job: Job,
+    tasks: Mapping[str, Any],
+    cluster: RayCluster,
+    *,
+    on_done: OnDone,
+    log: Log,
+    unit: str = "shards",
+    stays: bool = True,
+) -> None:
     """Do every task of a job, by name, on the cluster of the settings; `on_done(name)` after each.
 
     With `jobs`, all of this happens in a Ray job.
+
+    Args:
+        unit: what tasks are called in messages.
+        stays: whether the next run goes on from what is done.
 
     Raises:
         AutomixerError: no cluster, no worker for `patience_seconds`, workers that cannot start, a head that is gone;
@@ -35,12 +48,12 @@ def run_on_ray(job: Job, tasks: Mapping[str, Any], cluster: RayCluster, *, on_do
         run_as_ray_job(job, tasks, cluster, on_done=on_done, log=log)
         return
     with connected(cluster) as head:
-        failed = ActorPool(job, cluster, head, log).run(tasks, on_done)
+        failed = ActorPool(job, cluster, head, log, unit).run(tasks, on_done)
     if failed:
         listed = "; ".join(f"{name}: {reason}" for name, reason in sorted(failed.items()))
         raise AutomixerError(
-            f"{len(failed)} of {len(tasks)} shards failed {cluster.attempts} times each, the others are done "
-            f"and stay: {listed}"
+            f"{len(failed)} of {len(tasks)} {unit} failed {cluster.attempts} times each, the others are done"
+            f"{' and stay' if stays else ''}: {listed}"
         )
 
 
@@ -52,6 +65,7 @@ class ActorPool:
     cluster: RayCluster
     head: Head
     log: Log
+    unit: str = "shards"
     versions: Mapping[str, str] = field(default_factory=lambda: versions())
     running: dict[Any, tuple[Any, str | None]] = field(default_factory=dict)  # reference -> worker, task or None: start
     waiting: deque[str] = field(default_factory=deque)
@@ -118,7 +132,7 @@ class ActorPool:
 
     def _started(self, node: str) -> None:
         self.failed_starts = 0
-        self.log(f"a Ray worker on {node} is ready, {len(self.waiting)} shards wait")
+        self.log(f"a Ray worker on {node} is ready, {len(self.waiting)} {self.unit} wait")
 
     def _failed(self, task: str | None, error: Exception) -> None:
         reason = _reason(error)
@@ -139,8 +153,9 @@ class ActorPool:
 
     def _starved(self) -> str:
         return (
-            f"no Ray worker was ready for {self.cluster.patience_seconds:g} s and {len(self.waiting)} shards wait: "
-            f"each worker needs {self.cluster.cpus_per_worker:g} CPUs and {self.cluster.gpus_per_worker:g} GPUs, and "
+            f"no Ray worker was ready for {self.cluster.patience_seconds:g} s and "
+            f"{len(self.waiting)} {self.unit} wait: each worker needs {self.cluster.cpus_per_worker:g} CPUs and "
+            f"{self.cluster.gpus_per_worker:g} GPUs, and "
             f"{free_resources()}; add nodes, or ask for less in `launchers.ray`"
         )
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture.groups import list_selections
 from automixer_assets.mixture.parquet import write_batches, write_table
-from automixer_assets.mixture.regroup import JointShard
+from automixer_assets.mixture.passes import JointShard
 from automixer_assets.mixture.sql import open_database
 from automixer_assets.scorers._lexical import Lexical, lexical_column, lexical_expression
 

@@ -18,17 +18,10 @@ import polars as pl
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture.groups import UTILITY_PREFIX, utility_column
-from automixer_assets.mixture.regroup import (
-    THREADS,
-    JointShard,
-    candidate_totals,
-    common_groups,
-    group_candidates,
-    kept_documents,
-    shard_parameters,
-)
+from automixer_assets.mixture.passes import THREADS, JointShard, Passes, passes_here, shard_parameters
+from automixer_assets.mixture.regroup import candidate_totals, common_groups, group_candidates, kept_documents
 from automixer_assets.mixture.sql import Database, open_database
-from automixer_assets.mixture.thresholds import utilities_at_ranks
+from automixer_assets.mixture.thresholds import Rank, utilities_at_ranks
 
 DECILES = 10
 JOINT = "joint utility"
@@ -89,11 +82,11 @@ def write_deciles(
         documents: (snapshot, shard) -> the tokenised shard, row-aligned.
         top_share: of the mixture; retrieval is judged there.
     """
-    shards = sorted(joint, key=lambda shard: (shard.snapshot, shard.shard))
-    files = shard_parameters(shards)["files"]
+    passes = passes_here(joint)
+    shards, files = passes.shards, shard_parameters(passes.shards)["files"]
+    totals = ranked_documents(passes)
+    edges = [row for name, total in totals.items() for row in decile_edges(passes, name, total)]
     with open_database(threads=THREADS) as database:
-        totals = ranked_documents(database, shards)
-        edges = [row for name, total in totals.items() for row in decile_edges(database, files, name, total)]
         tops = [{"column_name": name, "n_top": kept_documents(total, top_share)} for name, total in totals.items()]
         known = {"planted": list(labels.planted), "files": files, "tops": tops}
         retrieval = pl.DataFrame(database.table("planted_retrieval", known, labels=labels.table.to_arrow()))
@@ -106,19 +99,19 @@ def write_deciles(
     _rates(_in_order(shown, list(totals))).write_parquet(out / "retrieval.parquet")
 
 
-def ranked_documents(database: Database, shards: Sequence[JointShard]) -> dict[str, int]:
+def ranked_documents(passes: Passes) -> dict[str, int]:
     """Column of utilities -> how many documents have one: the joint utility first, then the groups in their order."""
-    groups = common_groups(shards)
-    candidates = group_candidates(database, shards, groups)
-    everything = candidate_totals(database, shard_parameters(shards)["files"])["n_candidates"]
+    groups = common_groups(passes.shards)
+    candidates = group_candidates(passes, groups)
+    everything = candidate_totals(passes)["n_candidates"]
     return {JOINT_COLUMN: everything} | {utility_column(group): candidates[group]["n_candidates"] for group in groups}
 
 
-def decile_edges(database: Database, files: Sequence[str], column: str, total: int) -> list[dict[str, Any]]:
+def decile_edges(passes: Passes, column: str, total: int) -> list[dict[str, Any]]:
     """`[{column_name, decile, lower, upper}]`; 1 is the least useful, equal utilities are all in one decile."""
     shares = [Fraction(number, DECILES) for number in range(1, DECILES + 1)]
     ranks = [total - math.ceil(share * total) + 1 for share in shares]
-    found = utilities_at_ranks(database, files, column, ranks, total)
+    found = utilities_at_ranks(passes, [Rank(column, rank, total) for rank in ranks])
     edges = [-math.inf, *(each.utility for each in found)]
     return [
         {"column_name": column, "decile": number, "lower": lower, "upper": upper}

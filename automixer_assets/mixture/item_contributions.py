@@ -30,7 +30,7 @@ from automixer_assets.mixture.item_uncertainty import (
     HALF_PREFIX,
 )
 from automixer_assets.mixture.normalisation import Normalisation
-from automixer_assets.mixture.regroup import JointShard
+from automixer_assets.mixture.passes import JointShard
 from automixer_assets.mixture.sql import open_database
 
 SAMPLED_DOCUMENTS = 512

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,21 @@ import pyarrow as pa
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture.parquet import write_table
-from automixer_assets.mixture.regroup import THREADS, JointShard, candidate_totals, shard_parameters
-from automixer_assets.mixture.sql import Database, open_database
-from automixer_assets.mixture.thresholds import utilities_at_ranks
+from automixer_assets.mixture.passes import JointShard, Passes, PassesOver, in_order, passes_here
+from automixer_assets.mixture.regroup import candidate_totals
+from automixer_assets.mixture.sql import run_sql
+from automixer_assets.mixture.thresholds import Rank, utilities_at_ranks
 
 PERCENTILES = (0, 5, 25, 50, 75, 80, 85, 90, 95, 100)
 """The paper's ranges from 5 to 95, and both ends."""
 
 
 def write_percentile_ranges(
-    *, joint: Sequence[JointShard], documents: Mapping[tuple[str, str], Path], out: Path
+    *,
+    joint: Sequence[JointShard],
+    documents: Mapping[tuple[str, str], Path],
+    out: Path,
+    passes_over: PassesOver = passes_here,
 ) -> None:
     """Write `percentile_ranges.parquet`: a row per range of joint utility, over the union of all shards.
 
@@ -30,23 +36,20 @@ def write_percentile_ranges(
         joint: joint_influence shards of the mixture's snapshots.
         documents: (snapshot, shard) -> the tokenised shard, row-aligned, with the quality columns that the corpus has.
         out: the file to write.
+        passes_over: where shards are read.
     """
-    shards = sorted(joint, key=lambda shard: (shard.snapshot, shard.shard))
-    files = shard_parameters(shards)["files"]
-    with open_database(threads=THREADS) as database:
-        ranges = joint_utility_ranges(database, files, candidate_totals(database, files)["n_candidates"])
-    with open_database() as database:
-        sums = [_range_sums(database, shard, documents[shard.snapshot, shard.shard], ranges) for shard in shards]
-        position = [number for number, table in enumerate(sums) for _ in range(table.num_rows)]
-        range_sums = pa.concat_tables(sums).append_column("position", pa.array(position, pa.int64()))
-        table = database.table("percentile_statistics", {"ranges": ranges}, range_sums=range_sums)
-    write_table(table, out)
+    passes = passes_over(in_order(joint))
+    ranges = joint_utility_ranges(passes, candidate_totals(passes)["n_candidates"])
+    sums = passes.each(partial(range_sums, documents=documents, ranges=ranges))
+    position = [number for number, table in enumerate(sums) for _ in range(table.num_rows)]
+    positioned = pa.concat_tables(sums).append_column("position", pa.array(position, pa.int64()))
+    write_table(run_sql("percentile_statistics", {"ranges": ranges}, range_sums=positioned), out)
 
 
-def joint_utility_ranges(database: Database, files: Sequence[str], total: int) -> list[dict[str, Any]]:
+def joint_utility_ranges(passes: Passes, total: int) -> list[dict[str, Any]]:
     """`[{range, lower, upper}]`; percentile p is the lowest utility that p % of the documents do not exceed."""
     ranks = [total - math.ceil(Fraction(percentile, 100) * total) + 1 for percentile in PERCENTILES[1:]]
-    found = utilities_at_ranks(database, files, "joint_utility", ranks, total)
+    found = utilities_at_ranks(passes, [Rank("joint_utility", rank, total) for rank in ranks])
     edges = [-math.inf, *(each.utility for each in found)]
     return [
         {"range": f"p{low:02d}-{high:02d}", "lower": lower, "upper": upper}
@@ -54,13 +57,16 @@ def joint_utility_ranges(database: Database, files: Sequence[str], total: int) -
     ]
 
 
-def _range_sums(database: Database, shard: JointShard, documents: Path, ranges: list[dict[str, Any]]) -> pa.Table:
-    parameters = {"joint": str(shard.path), "documents": str(documents), "ranges": ranges}
-    sums = database.table("percentile_ranges", parameters)
+def range_sums(
+    shard: JointShard, *, documents: Mapping[tuple[str, str], Path], ranges: list[dict[str, Any]]
+) -> pa.Table:
+    """Sums over a shard's documents in each range (percentile_ranges.sql)."""
+    path = documents[shard.snapshot, shard.shard]
+    sums = run_sql("percentile_ranges", {"joint": str(shard.path), "documents": str(path), "ranges": ranges})
     misaligned = sums["n_misaligned"][0].as_py()
     if misaligned:
         raise AutomixerError(
-            f"{shard.path} is not row-aligned with {documents}: {misaligned} rows have different doc_ids; "
+            f"{shard.path} is not row-aligned with {path}: {misaligned} rows have different doc_ids; "
             "materialise joint_influence again"
         )
     return sums

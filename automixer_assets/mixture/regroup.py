@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +28,12 @@ from automixer_assets.mixture.groups import (
 )
 from automixer_assets.mixture.joint import QUERIES
 from automixer_assets.mixture.parquet import ROWS_PER_GROUP, read_columns, table_writer, write_table
-from automixer_assets.mixture.sql import Database, open_database
+from automixer_assets.mixture.passes import JointShard, Passes, PassesOver, Question, Tie, in_order, passes_here
+from automixer_assets.mixture.sql import open_database
 from automixer_assets.mixture.subsample import SCALE_FILE, write_rank_scale
-from automixer_assets.mixture.thresholds import raise_unusable, utility_at_rank
+from automixer_assets.mixture.thresholds import Rank, raise_unusable, utilities_at_ranks
 
-THREADS = 2
 KEPT_PREFIX = "kept__"
-
-
-@dataclass(frozen=True)
-class JointShard:
-    """One joint_influence shard."""
-
-    snapshot: str
-    shard: str
-    path: Path
 
 
 @dataclass(frozen=True)
@@ -60,21 +51,21 @@ class Cut:
     row: int | None = None
 
 
-def regroup(*, joint: Sequence[JointShard], top_share: float, out: Path) -> None:
+def regroup(*, joint: Sequence[JointShard], top_share: float, out: Path, passes_over: PassesOver = passes_here) -> None:
     """Write `groups/` and the tables of groups, memberships, overlap and the rank scale into the folder `out`.
+
+    How `passes_over` divides the shards, and where it reads them, changes no byte.
 
     Raises:
         AutomixerError: no documents, shards of different recipes or queries, or a utility that is null or not finite.
     """
-    shards = sorted(joint, key=lambda shard: (shard.snapshot, shard.shard))
+    shards = in_order(joint)
     groups = common_groups(shards)
-    parameters = shard_parameters(shards)
-    with open_database(threads=THREADS) as database:
-        totals = group_candidates(database, shards, groups)
-        keep = {group: kept_documents(totals[group]["n_candidates"], top_share) for group in groups}
-        cuts = find_cuts(database, parameters, keep, {group: totals[group]["n_candidates"] for group in groups})
-    with ThreadPoolExecutor(THREADS) as threads:
-        memberships = list(threads.map(lambda shard: _write_selections(shard, cuts, out), shards))
+    passes = passes_over(shards)
+    totals = group_candidates(passes, groups)
+    keep = {group: kept_documents(totals[group]["n_candidates"], top_share) for group in groups}
+    cuts = find_cuts(passes, keep, {group: totals[group]["n_candidates"] for group in groups})
+    memberships = passes.each(partial(write_selections, cuts=cuts, out=out))
     write_table(pa.concat_tables(memberships), out / MEMBERSHIPS)
     with open_database() as database:
         overlaps = database.table("group_overlap", {"file": str(out / MEMBERSHIPS)}).to_pylist()
@@ -104,30 +95,25 @@ def kept_documents(n_candidates: int, top_share: float) -> int:
     return math.ceil(Fraction(str(top_share)) * n_candidates)
 
 
-def candidate_totals(database: Database, files: Sequence[str]) -> dict[str, int]:
+def candidate_totals(passes: Passes) -> dict[str, int]:
     """n_candidates and candidate_tokens over all shards, whose joint utilities must be numbers."""
-    totals = database.table("candidate_totals", {"files": files}).to_pylist()[0]
+    (totals,) = _sums(passes, [Question("candidate_totals", {})])
     if totals.pop("n_unusable"):
-        raise_unusable(database, files)
+        raise_unusable(passes)
     return totals
 
 
-def group_candidates(
-    database: Database, shards: Sequence[JointShard], groups: Sequence[str]
-) -> dict[str, dict[str, int]]:
+def group_candidates(passes: Passes, groups: Sequence[str]) -> dict[str, dict[str, int]]:
     """Group -> n_candidates and candidate_tokens: all documents, but for groups that only rank some of them.
 
     Raises:
         AutomixerError: a joint utility that is no number, or a group that has no candidate at all.
     """
-    files = shard_parameters(shards)["files"]
-    totals = candidate_totals(database, files)
-    if not has_partial_groups(pq.read_schema(shards[0].path)):
+    totals = candidate_totals(passes)
+    if not has_partial_groups(pq.read_schema(passes.shards[0].path)):
         return dict.fromkeys(groups, totals)
-    found = {}
-    for group in groups:
-        parameters = {"files": files, "column": utility_column(group)}
-        found[group] = database.table("group_candidates", parameters).to_pylist()[0]
+    asked = [Question("group_candidates", {"column": utility_column(group)}) for group in groups]
+    found = dict(zip(groups, _sums(passes, asked), strict=True))
     empty = [group for group in groups if not found[group]["n_candidates"]]
     if totals["n_candidates"] and empty:
         raise AutomixerError(
@@ -137,34 +123,30 @@ def group_candidates(
     return found
 
 
-def find_cuts(
-    database: Database, parameters: Mapping[str, Any], keep: Mapping[str, int], totals: Mapping[str, int]
-) -> list[Cut]:
-    """Where groups end; `parameters` as from `shard_parameters`.
+def _sums(passes: Passes, questions: Sequence[Question]) -> list[dict[str, int]]:
+    """For each question the columns of its rows, all counts, added up."""
+    return [{name: sum(rows[name].to_pylist()) for name in rows.column_names} for rows in passes.ask(questions)]
+
+
+def find_cuts(passes: Passes, keep: Mapping[str, int], totals: Mapping[str, int]) -> list[Cut]:
+    """Where groups end.
 
     Args:
         keep: group -> how many documents it keeps.
         totals: group -> of how many candidates.
     """
-    files, thresholds, tied = parameters["files"], dict[str, float](), False
-    for group in keep:
-        ranked = utility_at_rank(database, files, utility_column(group), keep[group], totals[group])
-        thresholds[group] = ranked.utility
-        if ranked.n_above + ranked.n_tied > keep[group]:
-            among = {"column": utility_column(group), "utility": ranked.utility, "rank": keep[group] - ranked.n_above}
-            database.store("tied_rows", {"files": files, "group": group, **among}, append=tied)
-            tied = True
-    last = {row.pop("group"): row for row in database.table("tied_documents", parameters).to_pylist()} if tied else {}
-    return [Cut(group, thresholds[group], **last.get(group, {})) for group in keep]
+    ranks = [Rank(utility_column(group), keep[group], totals[group]) for group in keep]
+    ranked = dict(zip(keep, utilities_at_ranks(passes, ranks), strict=True))
+    ties = [
+        Tie(group, utility_column(group), found.utility, keep[group] - found.n_above)
+        for group, found in ranked.items()
+        if found.n_above + found.n_tied > keep[group]
+    ]
+    last = {row.pop("group"): row for row in passes.last_tied(ties)} if ties else {}
+    return [Cut(group, ranked[group].utility, **last.get(group, {})) for group in keep]
 
 
-def shard_parameters(shards: Sequence[JointShard]) -> dict[str, Any]:
-    """`$files` and `$shards` of the statements that read joint_influence shards."""
-    places = [{"file": str(shard.path), "snapshot": shard.snapshot, "shard": shard.shard} for shard in shards]
-    return {"files": [place["file"] for place in places], "shards": places}
-
-
-def _write_selections(shard: JointShard, cuts: Sequence[Cut], out: Path) -> pa.Table:
+def write_selections(shard: JointShard, *, cuts: Sequence[Cut], out: Path) -> pa.Table:
     """Write the shard's selection file of every group; returns its rows of `memberships.parquet`."""
     joint = read_columns(
         shard.path, ["doc_id", "n_tokens", "joint_utility", *(utility_column(cut.group) for cut in cuts)]

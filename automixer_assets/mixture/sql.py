@@ -47,10 +47,11 @@ class Database:
         """The same in batches, for results larger than memory."""
         return self._relation(name, parameters, views).to_arrow_reader(rows)
 
-    def store(self, name: str, parameters: Mapping[str, Any], *, append: bool = False) -> None:
-        """Keep the statement's result as a table of its name, which spills as all else does; or add to that table."""
-        into = f"INSERT INTO {name}" if append else f"CREATE OR REPLACE TABLE {name} AS"
-        self._connection.execute(f"{into} {load_sql(name)}", dict(names_inwards(parameters)))
+    def store(self, name: str, parameters: Mapping[str, Any], *, append: bool = False, into: str | None = None) -> None:
+        """Keep the statement's result as table `into`, by default of its name, or add to it; it spills as all does."""
+        table = into or name
+        command = f"INSERT INTO {table}" if append else f"CREATE OR REPLACE TABLE {table} AS"
+        self._connection.execute(f"{command} {load_sql(name)}", dict(names_inwards(parameters)))
 
     def _relation(
         self, name: str, parameters: Mapping[str, Any], views: Mapping[str, pa.Table]

@@ -1,26 +1,29 @@
 """Exact utilities at a rank over any number of shards: bounded memory, the same result in every run.
 
 Two passes: a histogram over the upper bits of the utilities says in which bucket the rank lies, then that bucket alone
-is ranked in full. Where one bucket holds too much it is split again by the next bits, four times at most.
+is ranked in full. Where one bucket holds too much it is split again by the next bits, four times at most. Histograms
+and counts of equal utilities add up over parts of the shards (`passes`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from automixer_assets.errors import AutomixerError
 from automixer_assets.mixture.groups import has_partial_groups
-from automixer_assets.mixture.sql import Database
+from automixer_assets.mixture.passes import Passes, Question
+from automixer_assets.mixture.sql import open_database
 
 BITS_PER_PASS = 16
 FIRST_SHIFT = 64 - BITS_PER_PASS
 RANKED_DOCUMENTS = 2**22
-"""A bucket of at most so many documents is ranked without another histogram: 32 MiB of doubles."""
+"""A bucket of at most so many documents is ranked without another histogram: 64 MiB of utilities and counts."""
 
 
 @dataclass(frozen=True)
@@ -41,59 +44,95 @@ class Bucket:
     n_documents: int
     n_above: int
 
+    @property
+    def is_single(self) -> bool:
+        return self.lowest == self.highest
 
-def utility_at_rank(database: Database, files: Sequence[str], column: str, rank: int, total: int) -> RankedUtility:
-    """The utility of the document at `rank` (1 is the highest) among the `total` documents of `files`."""
-    return utilities_at_ranks(database, files, column, [rank], total)[0]
+    @property
+    def is_too_large(self) -> bool:
+        return not self.is_single and self.n_documents > RANKED_DOCUMENTS
 
 
-def utilities_at_ranks(
-    database: Database, files: Sequence[str], column: str, ranks: Sequence[int], total: int
-) -> list[RankedUtility]:
-    """The same for several ranks, which share the first pass.
+@dataclass(frozen=True)
+class Rank:
+    """A place among the `total` utilities of a column; 1 is the highest."""
+
+    column: str
+    rank: int
+    total: int
+
+
+def utilities_at_ranks(passes: Passes, ranks: Sequence[Rank]) -> list[RankedUtility]:
+    """The utility of the document at each rank; all ranks share the passes.
 
     Raises:
         AutomixerError: a utility that is null, NaN or infinite.
     """
-    rows = _histogram(database, files, column, Bucket(-math.inf, math.inf, total, 0), FIRST_SHIFT)
-    return [_within(database, files, column, _bucket_at(rows, rank, 0), rank) for rank in ranks]
-
-
-def _within(database: Database, files: Sequence[str], column: str, bucket: Bucket, rank: int) -> RankedUtility:
+    wholes = {each.column: Bucket(-math.inf, math.inf, each.total, 0) for each in ranks}
+    first = dict(zip(wholes, _histograms(passes, list(wholes.items()), FIRST_SHIFT), strict=True))
+    buckets = [_bucket_at(first[each.column], each.rank, 0) for each in ranks]
     for shift in range(FIRST_SHIFT - BITS_PER_PASS, -1, -BITS_PER_PASS):
-        if bucket.lowest == bucket.highest or bucket.n_documents <= RANKED_DOCUMENTS:
+        large = [index for index, bucket in enumerate(buckets) if bucket.is_too_large]
+        if not large:
             break
-        bucket = _bucket_at(_histogram(database, files, column, bucket, shift), rank, bucket.n_above)
-    if bucket.lowest == bucket.highest:
-        return RankedUtility(bucket.lowest, bucket.n_above, bucket.n_documents)
-    bounds = {"lowest": bucket.lowest, "highest": bucket.highest, "rank": rank - bucket.n_above}
-    row = database.table("utility_at_rank", {"files": files, "column": column, **bounds}).to_pylist()[0]
-    return RankedUtility(row["utility"], bucket.n_above + row["n_above"], row["n_tied"])
+        within = _histograms(passes, [(ranks[index].column, buckets[index]) for index in large], shift)
+        for index, rows in zip(large, within, strict=True):
+            buckets[index] = _bucket_at(rows, ranks[index].rank, buckets[index].n_above)
+    return _ranked(passes, ranks, buckets)
 
 
-def _histogram(
-    database: Database, files: Sequence[str], column: str, bucket: Bucket, shift: int
-) -> list[dict[str, Any]]:
-    """Buckets within a bucket, which must hold all its documents."""
-    bounds = {"lowest": bucket.lowest, "highest": bucket.highest, "shift": shift}
-    rows = database.table("utility_histogram", {"files": files, "column": column, **bounds}).to_pylist()
-    ends = [row[end] for row in rows for end in ("lowest", "highest")]
-    if sum(row["n_documents"] for row in rows) != bucket.n_documents or not all(map(math.isfinite, ends)):
-        raise_unusable(database, files)
-    return rows
+def _ranked(passes: Passes, ranks: Sequence[Rank], buckets: Sequence[Bucket]) -> list[RankedUtility]:
+    """The utilities themselves, each within the bucket that holds it."""
+    found = {
+        index: RankedUtility(bucket.lowest, bucket.n_above, bucket.n_documents)
+        for index, bucket in enumerate(buckets)
+        if bucket.is_single
+    }
+    left = [index for index in range(len(ranks)) if index not in found]
+    asked = [Question("bucket_utilities", _within(ranks[index].column, buckets[index])) for index in left]
+    with open_database() as database:
+        for index, utilities in zip(left, passes.ask(asked), strict=True):
+            rank, n_above = ranks[index].rank, buckets[index].n_above
+            place = database.table("utility_at_rank", {"rank": rank - n_above}, bucket_utilities=utilities)
+            (row,) = place.to_pylist()
+            found[index] = RankedUtility(row["utility"], n_above + row["n_above"], row["n_tied"])
+    return [found[index] for index in range(len(ranks))]
 
 
-def raise_unusable(database: Database, files: Sequence[str]) -> None:
+def _within(column: str, bucket: Bucket) -> dict[str, Any]:
+    return {"column": column, "lowest": bucket.lowest, "highest": bucket.highest}
+
+
+def _histograms(passes: Passes, buckets: Sequence[tuple[str, Bucket]], shift: int) -> list[list[dict[str, Any]]]:
+    """Buckets within buckets of columns, which must hold all their documents; from the highest utilities down."""
+    asked = [Question("utility_histogram", {**_within(column, bucket), "shift": shift}) for column, bucket in buckets]
+    histograms = [added_up(rows).to_pylist() for rows in passes.ask(asked)]
+    for rows, (_, bucket) in zip(histograms, buckets, strict=True):
+        ends = [row[end] for row in rows for end in ("lowest", "highest")]
+        if sum(row["n_documents"] for row in rows) != bucket.n_documents or not all(map(math.isfinite, ends)):
+            raise_unusable(passes)
+    return histograms
+
+
+def added_up(histogram: pa.Table) -> pa.Table:
+    """One row per bucket of the rows of utility_histogram.sql that parts gave; highest utilities first."""
+    merged = histogram.group_by("bucket").aggregate([("lowest", "min"), ("highest", "max"), ("n_documents", "sum")])
+    names = {f"{name}_{how}": name for name, how in (("lowest", "min"), ("highest", "max"), ("n_documents", "sum"))}
+    return merged.rename_columns(names).sort_by([("highest", "descending")])
+
+
+def raise_unusable(passes: Passes) -> None:
     """Name the first document whose utility is no number."""
-    partial = any(has_partial_groups(pq.read_schema(file)) for file in files)
-    for bad in database.table("unusable_utilities", {"files": files, "partial_groups": partial}).to_pylist():
+    partial = any(has_partial_groups(pq.read_schema(shard.path)) for shard in passes.shards)
+    (found,) = passes.ask([Question("unusable_utilities", {"partial_groups": partial})])
+    for bad in sorted(found.to_pylist(), key=lambda row: (row["file"], row["row"], row["column_name"])):
         raise AutomixerError(
             f"{bad['file']} has a null or NaN {bad['column_name']} for document {bad['doc_id']!r} (row {bad['row']}); "
             "materialise joint_influence again"
         )
 
 
-def _bucket_at(rows: Sequence[dict[str, Any]], rank: int, n_above: int) -> Bucket:
+def _bucket_at(rows: Sequence[Mapping[str, Any]], rank: int, n_above: int) -> Bucket:
     """The bucket that holds the rank; `rows` from the highest utilities down."""
     for row in rows:
         if rank <= n_above + row["n_documents"]:

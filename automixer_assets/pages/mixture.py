@@ -152,9 +152,11 @@ def show_grouped_shards(artifact: Artifact, joint: dict[str, Artifact]) -> Metad
         "SQL": metadata.sql(
             [
                 "utility_histogram",
+                "bucket_utilities",
                 "utility_at_rank",
                 "tied_rows",
                 "tied_documents",
+                "last_tied_documents",
                 "kept_utility",
                 "group_memberships",
                 "group_overlap",

@@ -28,8 +28,9 @@ from automixer_assets.mixture.groups import GroupOrigin
 from automixer_assets.mixture.joint import write_joint_shard
 from automixer_assets.mixture.ledger import write_ledger
 from automixer_assets.mixture.manifest import CreatedBy, Manifest
+from automixer_assets.mixture.passes import JointShard
 from automixer_assets.mixture.percentiles import write_percentile_ranges
-from automixer_assets.mixture.regroup import JointShard, regroup
+from automixer_assets.mixture.regroup import regroup
 from automixer_assets.planning.clock import Clock
 from automixer_assets.planning.constants import WorkKind, WorkSpeed
 from automixer_assets.settings import Mixture, Recipe

@@ -76,11 +76,12 @@ class Launchers(Section):
 
     scoring: Launcher = "local"
     corpus: Launcher = Field(default="local", description="of inventories and of tokenising")
+    mixture: Launcher = Field(default="local", description="of joint influence and of groups")
     training: Launcher = Field(default="local", description="of proxies and targets")
     ray: RayCluster = RayCluster()
     torchrun: Torchrun | None = None
 
-    @field_validator("scoring", "corpus")
+    @field_validator("scoring", "corpus", "mixture")
     @classmethod
     def _is_supported(cls, launcher: Launcher, info: ValidationInfo) -> Launcher:
         if launcher not in SHARD_LAUNCHERS:
@@ -104,6 +105,15 @@ class Launchers(Section):
     def _processes_are_given(self) -> Launchers:
         if self.training == "torchrun" and self.torchrun is None:
             raise ValueError("training: torchrun needs `torchrun: {processes: N}`, one for each GPU to use")
+        return self
+
+    @model_validator(mode="after")
+    def _mixtures_are_not_submitted(self) -> Launchers:
+        if self.mixture == "ray" and self.ray.jobs is not None:
+            raise ValueError(
+                "launchers.mixture: ray needs a cluster that is joined (`ray: {address: ...}`): its tasks hold scorers, "
+                "which are not sent to a job server; set `mixture: local`"
+            )
         return self
 
     @property

@@ -1,21 +1,13 @@
--- Second pass to an exact threshold: the utility at a rank within one bucket of utility_histogram.sql (DESIGN: top share).
+-- End of the way to an exact threshold: the utility at a rank within one bucket of utility_histogram.sql (DESIGN: top share).
 -- Grain:  one row.
--- Input:  $files    joint_influence shards
---         $column   a column of utilities
---         $lowest, $highest  the bucket, both ends included
---         $rank     1 is the highest utility of the bucket
+-- Input:  bucket_utilities  view of rows of bucket_utilities.sql; parts may repeat a utility
+--         $rank  1 is the highest utility of the bucket
 -- Output: utility, n_above (documents of the bucket above it), n_tied (documents with just that utility).
--- Shell:  PREPARE q AS <this statement>;
---         EXECUTE q(files := ['a.parquet'], "column" := 'utility__g', lowest := 0.5, highest := 0.53, rank := 10);
-WITH bucket AS (
-    SELECT COLUMNS(lambda name: name = $column) + 0 AS utility
-    FROM read_parquet($files, hive_partitioning = false)
-),
-distinct_utilities AS (
-    SELECT utility, count(*) AS n_tied
-    FROM bucket
-    WHERE utility BETWEEN CAST($lowest AS DOUBLE) AND CAST($highest AS DOUBLE)
-    GROUP BY ALL
+-- Shell:  CREATE VIEW bucket_utilities AS FROM ...; PREPARE q AS <this statement>; EXECUTE q(rank := 10);
+WITH distinct_utilities AS (
+    SELECT utility, CAST(sum(n_documents) AS BIGINT) AS n_tied
+    FROM bucket_utilities
+    GROUP BY utility
 ),
 ranked AS (
     SELECT utility, n_tied, CAST(sum(n_tied) OVER (ORDER BY utility DESC) AS BIGINT) - n_tied AS n_above

@@ -6,7 +6,7 @@
 --         $column   a column of utilities
 --         $lowest, $highest  only utilities between them, both included; '-inf' and 'inf' for all
 --         $shift    how many of the 64 bits to drop; 48 makes 16 buckets per power of two
--- Output: lowest, highest utility in the bucket, n_documents.
+-- Output: bucket (its number at that shift), lowest, highest utility in it, n_documents.
 -- Shell:  PREPARE q AS <this statement>;
 --         EXECUTE q(files := ['a.parquet'], "column" := 'utility__g', lowest := '-inf', highest := 'inf', shift := 48);
 WITH utilities AS (
@@ -22,9 +22,10 @@ bits AS (
         AND isfinite(utility)  -- a file's statistics leave NaN out, and DuckDB drops a range that they satisfy
 )
 SELECT
+    CASE WHEN bits < 0 THEN xor(bits, 9223372036854775807) ELSE bits END >> $shift AS bucket,
     min(utility) AS lowest,
     max(utility) AS highest,
     count(*) AS n_documents
 FROM bits
-GROUP BY CASE WHEN bits < 0 THEN xor(bits, 9223372036854775807) ELSE bits END >> $shift
+GROUP BY bucket
 ORDER BY highest DESC

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from automixer_assets.errors import AutomixerError
+from automixer_assets.launch.job import Job
 
 
 @dataclass(frozen=True)
@@ -46,3 +48,23 @@ class NeverOpens:
 
     def open(self) -> Callable[[object], None]:
         raise AutomixerError("the worker finds no model: mount the lake")
+
+
+@dataclass(frozen=True)
+class DyingOnce:
+    """Another job, of which the first process that has done a task dies before it can say so."""
+
+    job: Job
+    folder: Path
+
+    def open(self) -> Callable[[Any], None]:
+        run = self.job.open()
+
+        def attempt(task: Any) -> None:
+            run(task)
+            mark = self.folder / f"{type(self.job).__name__} died"
+            if not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return attempt

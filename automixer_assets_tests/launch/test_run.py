@@ -12,7 +12,7 @@ from automixer_assets_tests.launch.nodes import require_ray, two_nodes
 from automixer_assets_tests.world import World, contents, create_world
 
 require_ray()
-ON_RAY = {"launchers.scoring": "ray", "launchers.corpus": "ray"}
+ON_RAY = {"launchers.scoring": "ray", "launchers.corpus": "ray", "launchers.mixture": "ray"}
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +51,10 @@ def test_settings_alone_move_scoring(world: World) -> None:
     made = world.run("+demo/checkpoint_influence")
     cell = next(name for name in made if name.startswith("demo/checkpoint_influence["))
     require_same_on_ray(world, "demo/checkpoint_influence", cell.partition("[")[2].rstrip("]"))
+
+
+def test_settings_alone_move_joint_influence_and_groups(world: World) -> None:
+    made = world.run("+grouped_shards")
+    for asset in ("joint_influence", "grouped_shards"):
+        cell = next(name for name in made if name.startswith(f"{asset}["))
+        require_same_on_ray(world, asset, cell.partition("[")[2].rstrip("]"))

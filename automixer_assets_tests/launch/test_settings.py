@@ -7,11 +7,11 @@ from pydantic import ValidationError
 
 from automixer_assets.settings.launchers import Launchers, RayCluster, Torchrun
 
-STAGES = ("scoring", "corpus")
+STAGES = ("scoring", "corpus", "mixture")
 
 
 def test_everything_is_local_by_default() -> None:
-    assert [getattr(Launchers(), stage) for stage in STAGES] == ["local", "local"]
+    assert [getattr(Launchers(), stage) for stage in STAGES] == ["local"] * len(STAGES)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -49,6 +49,11 @@ def test_a_job_server_is_a_url_without_a_user_name() -> None:
 def test_a_cluster_is_joined_or_submitted_to() -> None:
     with pytest.raises(ValidationError, match="give one of them"):
         RayCluster(jobs="http://head:8265", address="head:6379")
+
+
+def test_mixtures_are_not_sent_to_a_job_server() -> None:
+    with pytest.raises(ValidationError, match="launchers.mixture: ray needs a cluster that is joined"):
+        Launchers.model_validate({"mixture": "ray", "ray": {"jobs": "http://head:8265"}})
 
 
 def test_stages_without_gpus_ask_for_none() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from automixer_assets.corpus.shards import TokenizedSnapshot, open_tokenized, write_header
 from automixer_assets.mixture.groups import UTILITY_PREFIX
-from automixer_assets.mixture.regroup import JointShard
+from automixer_assets.mixture.passes import JointShard, LocalPasses, in_order
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,14 @@ def write_joint(
     return shards
 
 
+def in_parts(joint: Sequence[JointShard], sizes: Sequence[int]) -> LocalPasses:
+    """Passes over parts of so many shards each."""
+    shards = in_order(joint)
+    ends = [sum(sizes[: number + 1]) for number in range(len(sizes))]
+    assert ends[-1] == len(shards)
+    return LocalPasses(shards, [shards[end - size : end] for end, size in zip(ends, sizes, strict=True)])
+
+
 def write_tokenized(
     root: Path, snapshot: str, shards: Mapping[str, Sequence[tuple[str, str, Sequence[int]]]], digest: str = "tok"
 ) -> TokenizedSnapshot:
@@ -91,6 +99,15 @@ def write_tokenized(
         shards=list(shards),
     )
     return open_tokenized(target)
+
+
+@st.composite
+def partitions(draw: st.DrawFn, n_shards: int) -> list[int]:
+    """How many shards each part has; every one at least one."""
+    sizes = []
+    while (left := n_shards - sum(sizes)) > 0:
+        sizes.append(draw(st.integers(1, left)))
+    return sizes
 
 
 # Few distinct values, so that ties, zeros of both signs and equal columns are common.

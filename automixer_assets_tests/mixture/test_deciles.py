@@ -23,7 +23,7 @@ from automixer_assets.mixture.deciles import (
     read_labels,
     write_deciles,
 )
-from automixer_assets.mixture.regroup import JointShard
+from automixer_assets.mixture.passes import JointShard
 from automixer_assets.pages.deciles import decile_tables, show_deciles
 from automixer_assets_tests.mixture.builders import Document, folder, joint_tables, write_joint
 

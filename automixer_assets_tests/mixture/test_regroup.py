@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from automixer_assets.errors import AutomixerError
-from automixer_assets.mixture import regroup as regroup_module
+from automixer_assets.mixture import passes as passes_module
 from automixer_assets.mixture.groups import PARTIAL_GROUPS, list_selections
 from automixer_assets.mixture.joint import QUERIES
 from automixer_assets.mixture.regroup import kept_documents, regroup
@@ -163,7 +163,7 @@ def test_bytes_depend_on_neither_threads_nor_the_order_of_shards(tmp_path, monke
     ]
     joint = write_joint(tmp_path, documents, ["g", "h"])
     regroup(joint=joint, top_share=0.37, out=tmp_path / "first")
-    monkeypatch.setattr(regroup_module, "THREADS", 1)
+    monkeypatch.setattr(passes_module, "THREADS", 1)
     regroup(joint=joint[::-1], top_share=0.37, out=tmp_path / "second")
     first, second = (
         {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*.parquet")}
@@ -215,7 +215,7 @@ def test_a_group_may_keep_nothing_of_a_shard_and_a_single_document_of_all(tmp_pa
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_memberships_add_up_to_the_groups(tmp_path, threads, monkeypatch):
-    monkeypatch.setattr(regroup_module, "THREADS", threads)
+    monkeypatch.setattr(passes_module, "THREADS", threads)
     documents = [
         Document(snapshot, "shard-00000", row, f"{snapshot}{row}", row % 7, {"g": row % 5, "h": -row % 3}, row * 0.1)
         for snapshot in "AB"

@@ -11,7 +11,8 @@ from automixer_assets.mixture.build import build_manifest
 from automixer_assets.mixture.groups import GroupOrigin
 from automixer_assets.mixture.joint import write_joint_shard
 from automixer_assets.mixture.manifest import CreatedBy
-from automixer_assets.mixture.regroup import JointShard, regroup
+from automixer_assets.mixture.passes import JointShard
+from automixer_assets.mixture.regroup import regroup
 from automixer_assets.scorers import write_scored_shard
 from automixer_assets.scorers._corpus import CorpusScorer
 from automixer_assets.scorers.influence import InfluenceScorer

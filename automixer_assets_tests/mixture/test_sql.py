@@ -17,6 +17,9 @@ VIEWS = {
     "ranked_utility": 'CREATE VIEW utilities AS SELECT 1 AS "row", 0.5 AS utility',
     "kept_utility": 'CREATE VIEW joint_shard AS SELECT 1 AS "row", \'d\' AS doc_id, 0.5 AS "utility__a-1.b"',
     "tied_documents": "CREATE TABLE tied_rows AS SELECT 'g' AS \"group\", 1 AS rank, 'a.parquet' AS file, 1 AS \"row\"",
+    "last_tied_documents": """CREATE TABLE tied_documents AS
+        SELECT 'g' AS "group", 1 AS rank, 'd' AS doc_id, 'A' AS snapshot, 's' AS shard, 1 AS "row" """,
+    "utility_at_rank": "CREATE VIEW bucket_utilities AS SELECT 0.5 AS utility, 1 AS n_documents",
     "group_memberships": '''CREATE VIEW kept_utilities AS
         SELECT 1 AS n_tokens, 0.1 AS joint_utility, 0.5 AS "kept__a-1.b"''',
     "later_copies": "CREATE VIEW removed AS SELECT 'A' AS snapshot, 's' AS shard, 1 AS \"row\"",

@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from automixer_assets.mixture.groups import list_selections
-from automixer_assets.mixture.regroup import find_cuts, regroup, shard_parameters
-from automixer_assets.mixture.sql import open_database, run_sql
+from automixer_assets.mixture.passes import passes_here
+from automixer_assets.mixture.regroup import find_cuts, regroup
+from automixer_assets.mixture.sql import run_sql
 from automixer_assets_tests.mixture.builders import folder, joint_tables, utilities, write_joint
 from automixer_assets_tests.mixture.reference import kept
 
@@ -96,9 +97,9 @@ def test_buckets_are_sums_over_their_documents(table, top_share, first_row):
 def test_a_group_ends_at_the_last_document_of_a_full_sort(table, keep):
     groups, documents = table
     keep = min(keep, len(documents))
-    with folder() as root, open_database(threads=2) as database:
-        parameters = shard_parameters(write_joint(root, documents, groups))
-        cuts = find_cuts(database, parameters, dict.fromkeys(groups, keep), dict.fromkeys(groups, len(documents)))
+    with folder() as root:
+        passes = passes_here(write_joint(root, documents, groups))
+        cuts = find_cuts(passes, dict.fromkeys(groups, keep), dict.fromkeys(groups, len(documents)))
     for group, cut in zip(groups, cuts, strict=True):
         last = kept(documents, group, keep)[-1]
         ties = [each for each in documents if each.utilities[group] == last.utilities[group]]
