@@ -111,8 +111,8 @@ class Launchers(Section):
     def _mixtures_are_not_submitted(self) -> Launchers:
         if self.mixture == "ray" and self.ray.jobs is not None:
             raise ValueError(
-                "launchers.mixture: ray needs a cluster that is joined (`ray: {address: ...}`): its tasks hold scorers, "
-                "which are not sent to a job server; set `mixture: local`"
+                "launchers.mixture: ray needs a cluster that is joined (`ray: {address: ...}`), for its tasks hold "
+                "scorers, which are not sent to a job server: set `mixture: local`"
             )
         return self
 

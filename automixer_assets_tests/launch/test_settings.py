@@ -52,7 +52,7 @@ def test_a_cluster_is_joined_or_submitted_to() -> None:
 
 
 def test_mixtures_are_not_sent_to_a_job_server() -> None:
-    with pytest.raises(ValidationError, match="launchers.mixture: ray needs a cluster that is joined"):
+    with pytest.raises(ValidationError, match=r"launchers\.mixture: ray needs a cluster that is joined"):
         Launchers.model_validate({"mixture": "ray", "ray": {"jobs": "http://head:8265"}})
 
 
