@@ -32,8 +32,6 @@ def run_on_ray(
 ) -> None:
     """Do every task of a job, by name, on the cluster of the settings; `on_done(name)` after each.
 
-    With `jobs`, all of this happens in a Ray job.
-
     Args:
         unit: what tasks are called in messages.
         stays: whether the next run goes on from what is done.
@@ -42,11 +40,6 @@ def run_on_ray(
         AutomixerError: no cluster, no worker for `patience_seconds`, workers that cannot start, a head that is gone;
             or, when all others are done, the tasks that failed `attempts` times, each with its last error.
     """
-    if cluster.jobs is not None:
-        from automixer_assets.launch.submit import run_as_ray_job
-
-        run_as_ray_job(job, tasks, cluster, on_done=on_done, log=log)
-        return
     with connected(cluster) as head:
         failed = ActorPool(job, cluster, head, log, unit).run(tasks, on_done)
     if failed:

@@ -6,7 +6,6 @@ No choice here changes the bytes of a score. Training is a sum over processes, s
 from __future__ import annotations
 
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -23,10 +22,6 @@ class RayCluster(Section):
     address: str | None = Field(
         default=None, description="of a running cluster, as `ray.init` takes it; by default one is started here"
     )
-    jobs: str | None = Field(
-        default=None, description="its job server, http://HEAD:8265: the run submits a Ray job and joins no cluster"
-    )
-    python: str = Field(default="python", min_length=1, description="the interpreter that starts a submitted job")
     workers: int = Field(default=2, gt=0, description="processes that hold model and query; one per GPU")
     cpu_workers: int | None = Field(
         default=None, gt=0, description="processes of stages that need no GPU; by default as many"
@@ -37,20 +32,6 @@ class RayCluster(Section):
     patience_seconds: float = Field(
         default=300, gt=0, description="without any worker for so long, the run fails and says what is missing"
     )
-
-    @model_validator(mode="after")
-    def _joins_or_submits(self) -> RayCluster:
-        if self.jobs is None:
-            return self
-        if self.address is not None:
-            raise ValueError("`address` joins a cluster and `jobs` submits to one: give one of them")
-        parts = urlsplit(self.jobs)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
-            raise ValueError(
-                f"`jobs` is {self.jobs!r}: give the URL of the cluster's dashboard without a user name, such as "
-                "http://head:8265 (a token goes into RAY_AUTH_TOKEN)"
-            )
-        return self
 
     def without_gpus(self) -> RayCluster:
         """The same for stages that need no GPU."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,28 +14,10 @@ RUNNING: Any = None
 """A cluster that is there already and stays, to save a developer the minute of its start."""
 
 
-def require_ray(*modules: str) -> None:
-    """Skip the module where Ray or one of `modules` is not installed, except for `make test-ray`, which asks for it."""
+def require_ray() -> None:
+    """Skip the module where Ray is not installed, except for `make test-ray`, which asks for it."""
     if "AUTOMIXER_REQUIRE_RAY" not in os.environ:
-        for module in ("ray", *modules):
-            pytest.importorskip(module, reason=f"{module} is not installed: make test-ray")
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-@contextmanager
-def job_server() -> Iterator[str]:
-    """The URL of the job server of a cluster of one node with two CPUs, which this process has not joined."""
-    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
-
-    node = {"num_cpus": 2, "include_dashboard": True, "dashboard_port": free_port(), "no_monitor": True}
-    cluster = Cluster(initialize_head=True, head_node_args=node | SMALL)
-    yield f"http://{cluster.webui_url}"
-    cluster.shutdown()
+        pytest.importorskip("ray", reason="Ray is not installed: make test-ray")
 
 
 @contextmanager

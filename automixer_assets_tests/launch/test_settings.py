@@ -39,23 +39,6 @@ def test_impossible_workers_are_refused(wrong: dict[str, float]) -> None:
         Launchers.model_validate({"ray": wrong})
 
 
-def test_a_job_server_is_a_url_without_a_user_name() -> None:
-    assert RayCluster(jobs="http://head:8265").without_gpus().jobs == "http://head:8265"
-    for wrong in ("head:8265", "ray://head:10001", "http://me:secret@head:8265", "http://"):
-        with pytest.raises(ValidationError, match="give the URL of the cluster's dashboard without a user name"):
-            RayCluster(jobs=wrong)
-
-
-def test_a_cluster_is_joined_or_submitted_to() -> None:
-    with pytest.raises(ValidationError, match="give one of them"):
-        RayCluster(jobs="http://head:8265", address="head:6379")
-
-
-def test_mixtures_are_not_sent_to_a_job_server() -> None:
-    with pytest.raises(ValidationError, match=r"launchers\.mixture: ray needs a cluster that is joined"):
-        Launchers.model_validate({"mixture": "ray", "ray": {"jobs": "http://head:8265"}})
-
-
 def test_stages_without_gpus_ask_for_none() -> None:
     plain = RayCluster(workers=2, gpus_per_worker=1).without_gpus()
     assert (plain.workers, plain.gpus_per_worker) == (2, 0)
