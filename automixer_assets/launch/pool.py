@@ -40,14 +40,44 @@ def run_on_ray(
         AutomixerError: no cluster, no worker for `patience_seconds`, workers that cannot start, a head that is gone;
             or, when all others are done, the tasks that failed `attempts` times, each with its last error.
     """
+    if cluster.job_server is not None:
+        from automixer_assets.launch.ray_job import run_as_ray_job
+
+        run_as_ray_job(job, tasks, cluster, on_done=on_done, log=log)
+    else:
+        run_pool(job, tasks, cluster, versions(), on_done=on_done, log=log, unit=unit, stays=stays)
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a pass took place on: the cluster's own address, and how many workers were ready on which node."""
+
+    cluster: str
+    workers: Mapping[str, int]
+
+
+def run_pool(
+    job: Job,
+    tasks: Mapping[str, Any],
+    cluster: RayCluster,
+    versions: Mapping[str, str],
+    *,
+    on_done: OnDone,
+    log: Log,
+    unit: str = "shards",
+    stays: bool = True,
+) -> Used:
+    """The same with this process as the driver; workers refuse other packages than in `versions`."""
     with connected(cluster) as head:
-        failed = ActorPool(job, cluster, head, log, unit).run(tasks, on_done)
+        pool = ActorPool(job, cluster, head, log, versions, unit)
+        failed = pool.run(tasks, on_done)
     if failed:
         listed = "; ".join(f"{name}: {reason}" for name, reason in sorted(failed.items()))
         raise AutomixerError(
             f"{len(failed)} of {len(tasks)} {unit} failed {cluster.attempts} times each, the others are done"
             f"{' and stay' if stays else ''}: {listed}"
         )
+    return Used(head.address, pool.nodes)
 
 
 @dataclass
@@ -58,12 +88,13 @@ class ActorPool:
     cluster: RayCluster
     head: Head
     log: Log
+    versions: Mapping[str, str]
     unit: str = "shards"
-    versions: Mapping[str, str] = field(default_factory=lambda: versions())
     running: dict[Any, tuple[Any, str | None]] = field(default_factory=dict)  # reference -> worker, task or None: start
     waiting: deque[str] = field(default_factory=deque)
     failures: Counter[str] = field(default_factory=Counter)
     failed_starts: int = 0
+    nodes: Counter[str] = field(default_factory=Counter)
     set_aside: dict[str, str] = field(default_factory=dict)  # task -> its last error
 
     def run(self, tasks: Mapping[str, Any], on_done: OnDone) -> dict[str, str]:
@@ -125,6 +156,7 @@ class ActorPool:
 
     def _started(self, node: str) -> None:
         self.failed_starts = 0
+        self.nodes[node] += 1
         self.log(f"a Ray worker on {node} is ready, {len(self.waiting)} {self.unit} wait")
 
     def _failed(self, task: str | None, error: Exception) -> None:

@@ -6,6 +6,7 @@ No choice here changes the bytes of a score. Training is a sum over processes, s
 from __future__ import annotations
 
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -16,11 +17,30 @@ SHARD_LAUNCHERS = ("local", "ray")
 TRAINING_LAUNCHERS = ("local", "torchrun")
 
 
+def require_plain_url(url: str) -> str:
+    """The address of a job server, without a slash at its end; ValueError for what is none or holds a password."""
+    parts = urlsplit(url)
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(
+            "launchers.ray.job_server holds a user or password: give the cluster's token in RAY_AUTH_TOKEN"
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"launchers.ray.job_server {url!r} is no http or https URL: write e.g. http://head:8265")
+    return url.rstrip("/")
+
+
 class RayCluster(Section):
     """A Ray cluster and what its workers get; needs `pip install automixer_assets[ray]`."""
 
     address: str | None = Field(
         default=None, description="of a running cluster, as `ray.init` takes it; by default one is started here"
+    )
+    job_server: str | None = Field(
+        default=None,
+        description="URL of a running cluster's job server, e.g. http://head:8265: stages are submitted as Ray jobs",
+    )
+    job_python: str = Field(
+        default="python", min_length=1, description="the Python on the cluster's head that runs a submitted stage"
     )
     workers: int = Field(default=2, gt=0, description="processes that hold model and query; one per GPU")
     cpu_workers: int | None = Field(
@@ -32,6 +52,20 @@ class RayCluster(Section):
     patience_seconds: float = Field(
         default=300, gt=0, description="without any worker for so long, the run fails and says what is missing"
     )
+
+    @field_validator("job_server")
+    @classmethod
+    def _is_a_url(cls, url: str | None) -> str | None:
+        return url if url is None else require_plain_url(url)
+
+    @model_validator(mode="after")
+    def _has_one_way_in(self) -> RayCluster:
+        if self.job_server is not None and self.address is not None:
+            raise ValueError(
+                "launchers.ray has both address and job_server: keep address to connect from here, or job_server to "
+                "submit jobs"
+            )
+        return self
 
     def without_gpus(self) -> RayCluster:
         """The same for stages that need no GPU."""
@@ -90,7 +124,7 @@ class Launchers(Section):
 
     @model_validator(mode="after")
     def _mixtures_are_not_submitted(self) -> Launchers:
-        if self.mixture == "ray" and self.ray.jobs is not None:
+        if self.mixture == "ray" and self.ray.job_server is not None:
             raise ValueError(
                 "launchers.mixture: ray needs a cluster that is joined (`ray: {address: ...}`), for its tasks hold "
                 "scorers, which are not sent to a job server: set `mixture: local`"

@@ -41,9 +41,19 @@ def die_scoring(folder: Path) -> None:
     score_shards_on_ray(job, shards, cluster, on_progress=die, log=print)
 
 
+def submit_and_wait(folder: Path) -> None:
+    """Submit what stands pickled in `folder` to a cluster that has no room for its workers."""
+    from automixer_assets_tests.launch.dagster_run import SubmittedRun
+
+    job, shards, url = pickle.loads((folder / "run.pickle").read_bytes())
+    run = SubmittedRun(job, shards, url, cpus_per_worker=64, patience_seconds=3600)
+    sys.exit(0 if run.result.success else 1)
+
+
 if __name__ == "__main__":
     try:
-        {"lose_head": lose_head, "die_scoring": die_scoring}[sys.argv[1]](Path(sys.argv[2]))
+        commands = {"lose_head": lose_head, "die_scoring": die_scoring, "submit_and_wait": submit_and_wait}
+        commands[sys.argv[1]](Path(sys.argv[2]))
     except AutomixerError as error:
         print(error)
         sys.exit(REFUSED)

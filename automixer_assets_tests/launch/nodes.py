@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,10 +15,11 @@ RUNNING: Any = None
 """A cluster that is there already and stays, to save a developer the minute of its start."""
 
 
-def require_ray() -> None:
-    """Skip the module where Ray is not installed, except for `make test-ray`, which asks for it."""
-    if "AUTOMIXER_REQUIRE_RAY" not in os.environ:
-        pytest.importorskip("ray", reason="Ray is not installed: make test-ray")
+def require_ray(*beside: str) -> None:
+    """Skip the module where Ray, or what is named, is not installed; not for `make test-ray`, which asks for them."""
+    for module in ("ray", *beside):
+        if "AUTOMIXER_REQUIRE_RAY" not in os.environ:
+            pytest.importorskip(module, reason=f"{module} is not installed: make test-ray")
 
 
 @contextmanager
@@ -37,3 +39,24 @@ def two_nodes() -> Iterator[Any]:
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+
+
+@contextmanager
+def job_server() -> Iterator[str]:
+    """The URL of the job server of a cluster of one head without CPUs and one node of two; nobody has joined."""
+    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
+
+    head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": free_port(), "no_monitor": True}
+    cluster = Cluster(initialize_head=True, head_node_args=head | SMALL)
+    try:
+        cluster.add_node(num_cpus=2, **SMALL)
+        yield f"http://{cluster.webui_url}"
+    finally:
+        cluster.shutdown()
+
+
+def free_port() -> int:
+    """One that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

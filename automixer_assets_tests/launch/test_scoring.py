@@ -15,16 +15,14 @@ import pytest
 
 from automixer_assets.corpus.shards import TokenShard
 from automixer_assets.errors import AutomixerError
-from automixer_assets.influence import InfluenceQuery, PassOptions, fit_query, model_digest, score_shards
 from automixer_assets.launch.scoring import ScoringJob, score_shards_on_ray
 from automixer_assets.settings.launchers import RayCluster
-from automixer_assets_tests.influence import tiny
 from automixer_assets_tests.influence.test_shards import contents, write_shard
 from automixer_assets_tests.launch.nodes import SMALL, require_ray, two_nodes
+from automixer_assets_tests.launch.passes import expected, tiny_job, tiny_shards
 
 require_ray()
 CLUSTER = RayCluster(workers=2, attempts=2, patience_seconds=300)
-OPTIONS = PassOptions(batch_tokens=40)
 N_SHARDS = 6
 
 
@@ -36,20 +34,12 @@ def nodes() -> Iterator[Any]:
 
 @pytest.fixture
 def shards(tmp_path: Path) -> list[TokenShard]:
-    (tmp_path / "tokens").mkdir()
-    return [write_shard(tmp_path / "tokens", i, tiny.documents([4, 9, 1, 14], seed=i)) for i in range(N_SHARDS)]
+    return tiny_shards(tmp_path, N_SHARDS)
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> ScoringJob:
-    """A tiny model and its query, saved as the lake saves them."""
-    model, checkpoint = tiny.llama().float(), tmp_path / "checkpoint"
-    model.save_pretrained(checkpoint)
-    digests = (model_digest(checkpoint), "t")
-    fit_query(model, tiny.tasks(), tiny.reference()).save(
-        tmp_path / "query", model_digest=digests[0], tokenizer_digest=digests[1]
-    )
-    return ScoringJob(checkpoint, tmp_path / "query", tmp_path / "ray", *digests, OPTIONS)
+    return tiny_job(tmp_path)
 
 
 def score(
@@ -59,15 +49,6 @@ def score(
     cluster: RayCluster = CLUSTER,
 ) -> None:
     score_shards_on_ray(job, shards, cluster, on_progress=on_progress, log=print)
-
-
-def expected(job: ScoringJob, shards: list[TokenShard], folder: Path) -> dict[str, bytes]:
-    """The files of the local pass."""
-    from automixer_assets.proxy.model import load_model
-
-    query = InfluenceQuery.load(job.query, model_digest=job.model_digest, tokenizer_digest=job.tokenizer_digest)
-    score_shards(load_model(job.checkpoint), shards, query, folder, model_digest=job.model_digest, options=job.options)
-    return contents(folder)
 
 
 def written(folder: Path) -> dict[str, int]:

@@ -39,6 +39,32 @@ def test_impossible_workers_are_refused(wrong: dict[str, float]) -> None:
         Launchers.model_validate({"ray": wrong})
 
 
+def test_a_job_server_is_a_url() -> None:
+    assert RayCluster(job_server="https://ray.example:443/").job_server == "https://ray.example:443"
+
+
+@pytest.mark.parametrize("wrong", ["head:8265", "ray://head:10001", "http://", "http://head:8265?token=a", "auto"])
+def test_what_is_no_url_of_a_job_server_is_refused(wrong: str) -> None:
+    with pytest.raises(ValidationError, match=r"launchers\.ray\.job_server .* is no http or https URL"):
+        RayCluster(job_server=wrong)
+
+
+def test_a_password_in_the_settings_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ValidationError, match="RAY_AUTH_TOKEN") as refused:
+        RayCluster(job_server="http://me:hunter2@head:8265")
+    assert "hunter2" not in refused.value.errors(include_input=False)[0]["msg"]
+
+
+def test_one_way_to_the_cluster_is_enough() -> None:
+    with pytest.raises(ValidationError, match="both address and job_server"):
+        RayCluster(address="head:6379", job_server="http://head:8265")
+
+
+def test_mixtures_are_not_sent_to_a_job_server() -> None:
+    with pytest.raises(ValidationError, match=r"launchers\.mixture: ray needs a cluster that is joined"):
+        Launchers.model_validate({"mixture": "ray", "ray": {"job_server": "http://head:8265"}})
+
+
 def test_stages_without_gpus_ask_for_none() -> None:
     plain = RayCluster(workers=2, gpus_per_worker=1).without_gpus()
     assert (plain.workers, plain.gpus_per_worker) == (2, 0)
