@@ -34,6 +34,8 @@ FOLDER = ".ray-jobs"
 """Of handovers, in the lake's root."""
 POLL_SECONDS = 1.0
 """Between two looks at a job."""
+NOT_YET = "No available agent"
+"""Of the job server's answer while the agents of its nodes are starting."""
 MODULE = "automixer_assets.launch.submitted"
 
 
@@ -204,8 +206,18 @@ class SubmittedJob:
         self.messages.hear()
 
     def submit_job(self, **parameters: Any) -> str:
+        """Called once; a cluster that has just been started takes no jobs yet."""
         self._submitted = time.monotonic()
-        return self.server.client.submit_job(**parameters)
+        while True:
+            try:
+                return self.server.client.submit_job(**parameters)
+            except (RuntimeError, OSError) as error:
+                if NOT_YET not in str(error) or self._is_late():
+                    raise AutomixerError(f"{self.server.url} did not take a Ray job: {first_line(error)}") from error
+            time.sleep(POLL_SECONDS)
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._submitted > self.cluster.patience_seconds
 
     def get_address(self) -> str:
         return self.server.client.get_address()
@@ -221,7 +233,7 @@ class SubmittedJob:
         time.sleep(POLL_SECONDS)
         self.messages.hear()
         status = self.server.status(submission)
-        if status == "PENDING" and time.monotonic() - self._submitted > self.cluster.patience_seconds:
+        if status == "PENDING" and self._is_late():
             raise AutomixerError(
                 f"Ray job {submission} has not started on {self.server.url} for {self.cluster.patience_seconds:g} s: "
                 "see the cluster's dashboard for what it waits for, or raise launchers.ray.patience_seconds"
@@ -230,7 +242,7 @@ class SubmittedJob:
 
 
 class StoppingReader(PipesMessageReader):
-    """dagster-ray's reader of a job's log, which reads on until the job has ended: an error here must end the job."""
+    """dagster-ray's reader of a job's log. It reads until the job has ended, so an error here must end the job."""
 
     def __init__(self, reader: Any, job: SubmittedJob) -> None:
         self._reader, self._job = reader, job

@@ -10,12 +10,14 @@ from automixer_assets.launch.scoring import ScoringJob, score_shards_on_ray
 from automixer_assets.resources import Automixer
 from automixer_assets.settings.launchers import RayCluster
 
+USUAL = {"job_python": sys.executable, "workers": 2, "attempts": 2}
+
 
 class SubmittedRun:
     """The run, when it has ended."""
 
     def __init__(self, job: ScoringJob, shards: list[TokenShard], url: str, **cluster: Any) -> None:
-        asked = RayCluster(job_server=url, job_python=sys.executable, **{"workers": 2, "attempts": 2} | cluster)
+        asked = RayCluster.model_validate({"job_server": url} | USUAL | cluster)
         self.seen: list[tuple[int, int]] = []
 
         def on_progress(done: int, total: int) -> None:

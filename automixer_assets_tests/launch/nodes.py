@@ -43,13 +43,13 @@ def two_nodes() -> Iterator[Any]:
 
 @contextmanager
 def job_server() -> Iterator[str]:
-    """The URL of the job server of a cluster of one head without CPUs and one node of two; nobody has joined."""
+    """The URL of the job server of a cluster of one node with two CPUs; this process has not joined."""
     from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
-    head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": free_port(), "no_monitor": True}
+    ports = {"dashboard_port": free_port(), "dashboard_agent_listen_port": free_port()}
+    head = {"num_cpus": 2, "include_dashboard": True, "no_monitor": True} | ports
     cluster = Cluster(initialize_head=True, head_node_args=head | SMALL)
     try:
-        cluster.add_node(num_cpus=2, **SMALL)
         yield f"http://{cluster.webui_url}"
     finally:
         cluster.shutdown()
