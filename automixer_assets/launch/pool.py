@@ -77,7 +77,7 @@ def run_pool(
             f"{len(failed)} of {len(tasks)} {unit} failed {cluster.attempts} times each, the others are done"
             f"{' and stay' if stays else ''}: {listed}"
         )
-    return Used(head.address, pool.nodes)
+    return Used(head.address, dict(pool.nodes))
 
 
 @dataclass
