@@ -171,6 +171,12 @@ def ask(url: str) -> None:
     requests.get(f"{url}/api/version", timeout=ANSWER_SECONDS)
 
 
+def last_said(error: Exception) -> str:
+    """The last line of a job's log, with which Ray's message ends, that is no message to Dagster."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in reversed(lines) if line and not line.startswith("{")), type(error).__name__)
+
+
 class SubmittedJob:
     """A job from its submission to its end. In the place of its client dagster-ray asks this one, once a poll."""
 
@@ -201,7 +207,7 @@ class SubmittedJob:
                 raise AutomixerError(self.messages.error) from None
             raise RayJobError(
                 f"Ray job {self.submission} on {self.server.url} ended without a word of its driver: "
-                f"{first_line(error)}; its log is on the cluster's dashboard"
+                f"{last_said(error)}; its log is on the cluster's dashboard"
             ) from error
         self.messages.hear()
 

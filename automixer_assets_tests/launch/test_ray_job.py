@@ -18,7 +18,7 @@ from automixer_assets.corpus.shards import TokenShard
 from automixer_assets.errors import AutomixerError
 from automixer_assets.events import read_event
 from automixer_assets.launch import ray_job
-from automixer_assets.launch.ray_job import JobServer, Messages, SubmittedJob
+from automixer_assets.launch.ray_job import JobServer, Messages, SubmittedJob, last_said
 from automixer_assets.launch.scoring import ScoringJob
 from automixer_assets.settings.launchers import RayCluster
 from automixer_assets_tests.influence.test_shards import contents, write_shard
@@ -26,6 +26,7 @@ from automixer_assets_tests.launch.dagster_run import SubmittedRun
 from automixer_assets_tests.launch.nodes import free_port, job_server, require_ray
 from automixer_assets_tests.launch.passes import expected, tiny_job, tiny_shards
 from automixer_assets_tests.world import World, create_world
+from automixer_assets_tests.world import contents as everything_in
 
 require_ray("dagster_ray", "aiohttp_cors")
 N_SHARDS = 4
@@ -161,6 +162,11 @@ def test_what_was_not_heard_of_is_done_once_when_the_job_has_succeeded() -> None
     assert sorted(done) == ["a", "b", "c"]
 
 
+def test_a_driver_that_failed_is_quoted_by_its_last_line() -> None:
+    message = 'job failed. Message:\nTraceback\nTypeError: no such key\n{"method": "closed"}\n\n'
+    assert last_said(RuntimeError(message)) == "TypeError: no such key"
+
+
 @pytest.fixture(scope="module")
 def world(url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     world = create_world(tmp_path_factory.mktemp("run") / "world")
@@ -172,10 +178,10 @@ def test_settings_alone_submit_corpus_assets(url: str, world: World) -> None:
     world.run("+tokenized_corpus")
     there = {"launchers.corpus": "ray", "launchers.ray.job_server": url, "launchers.ray.job_python": sys.executable}
     for asset in ("snapshot_inventory", "tokenized_corpus"):
-        local = contents(world.path(asset, "MW-2026-01"))
+        local = everything_in(world.path(asset, "MW-2026-01"))
         shutil.rmtree(world.path(asset, "MW-2026-01"))
         assert world.run(asset, "MW-2026-01", force=True, overrides=there) == [f"{asset}[MW-2026-01]"]
-        assert contents(world.path(asset, "MW-2026-01")) == local
+        assert everything_in(world.path(asset, "MW-2026-01")) == local
         pin = world.latest(asset, "MW-2026-01").pin
         assert read_event(world.instance, asset, pin.storage_id).sha256 == pin.data_version
         event = world.instance.get_latest_materialization_event(world_key(asset))
