@@ -258,7 +258,9 @@ def contrast_note(manifest: Manifest) -> str:
     """The ratio of largest to smallest weight, with a warning where weighting hardly does anything."""
     if manifest.weight_contrast is None:
         return "unbounded: a group has weight 0"
-    nearly = len(manifest.groups) > 1 and manifest.weight_contrast < NEARLY_UNIFORM
+    if len(manifest.groups) == 1:
+        return f"{manifest.weight_contrast:.3f} (one group: nothing to weigh)"
+    nearly = manifest.weight_contrast < NEARLY_UNIFORM
     return f"{manifest.weight_contrast:.3f}" + (" (warning: the weights are nearly uniform)" if nearly else "")
 
 

@@ -18,6 +18,7 @@ from automixer_assets.mixture.manifest import (
     validate_manifest_json,
     write_manifest,
 )
+from automixer_assets.pages.mixture import contrast_note
 from automixer_assets.settings import RECIPE_PROFILES, Mixture, Recipe, differing_options
 from automixer_assets.settings.mixture import CheapFilter
 from automixer_assets_tests.mixture.tiny import GROUPS, PIN, tiny_mixture
@@ -52,6 +53,18 @@ def test_weights_sum_to_one_and_phases_name_every_group(manifest):
     assert sum(group.weight for group in manifest.groups) == pytest.approx(1, abs=1e-12)
     assert set(manifest.phases[0].weights) == set(GROUPS)
     assert sum(group.allocated_tokens for group in manifest.groups) == manifest.token_budget
+
+
+def test_what_the_contrast_of_the_weights_means_is_said(manifest):
+    def note(contrast: float | None, groups: int) -> str:
+        return contrast_note(
+            manifest.model_copy(update={"weight_contrast": contrast, "groups": manifest.groups[:groups]})
+        )
+
+    assert note(1.0, 1) == "1.000 (one group: nothing to weigh)"
+    assert note(1.05, 2) == "1.050 (warning: the weights are nearly uniform)"
+    assert note(3.0, 2) == "3.000"
+    assert note(None, 2) == "unbounded: a group has weight 0"
 
 
 def test_shard_uris_lead_to_the_selection_files(tmp_path):
