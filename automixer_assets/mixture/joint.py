@@ -61,9 +61,9 @@ def influence_utilities(
     tables: list[pa.Table] = []
     with open_database() as database:
         for group, path in scores.items():
-            require_same_documents(path, first_path)
             scaling = Normalisation() if constants is None else constants[group]
             tables.append(_group_utility(database, path, group, columns[group], scaling))
+            require_same_documents(path, first_path)
     utilities = {utility_column(group): table["utility"] for group, table in zip(scores, tables, strict=True)}
     documents = read_documents(first_path)
     table = pa.table({**{name: documents[name] for name in DOCUMENT_COLUMNS}, **utilities})

@@ -147,3 +147,17 @@ def test_only_groups_that_a_document_is_a_candidate_of_are_blended():
     nowhere = pa.table({"doc_id": ["a", "b"], "utility__g": pa.array([2.0, None])})
     with pytest.raises(AutomixerError, match=r"'b' \(row 1\) has no utility for any group"):
         blend(nowhere.replace_schema_metadata({PARTIAL_GROUPS: b"true"}), {"g": 1.0})
+
+
+def test_scores_that_are_missing_for_one_group_are_named(tmp_path):
+    there = write_scores(tmp_path / "a.parquet", {COLUMNS[0]: [1.0, 2.0]})
+    with pytest.raises(
+        AutomixerError, match=r"b\.parquet does not exist; materialise the influence of that checkpoint"
+    ):
+        write_joint_shard(
+            scores=dict(zip(GROUPS, (there, tmp_path / "b.parquet"), strict=True)),
+            columns=dict.fromkeys(GROUPS, COLUMNS[:1]),
+            alphas=dict.fromkeys(GROUPS, 0.5),
+            constants=None,
+            out=tmp_path / "joint.parquet",
+        )
