@@ -29,6 +29,7 @@ from automixer_assets_tests.world import FIRST_SNAPSHOTS, NEW_SNAPSHOT, World
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 LONGEST_WAIT = 900.0
 PAGE_TIMEOUT = 120_000
+FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 LOCATION = "/locations/automixer_assets"
 
 pytestmark = [
@@ -166,6 +167,8 @@ def test_a_dropped_snapshot_is_scored_and_a_new_mixture_appears(site: Site):
     site.picture("new_mixture")
     site.open("/runs", "snapshot_corpus", "demo_scores", "rebuild_mixture", "Success")
     site.picture("runs")
+    under_way = dg.RunsFilter(statuses=[status for status in dg.DagsterRunStatus if status not in FINISHED])
+    wait_until(lambda: not world.instance.get_runs(under_way), "the daemon is still at a mixture")
     assert world.run("weight_manifest") == [], "the command line finds the daemon's mixtures current"
 
 
