@@ -8,7 +8,7 @@ import dagster as dg
 
 from automixer_assets.assets.leakage import leakage_deps, pin_leakage
 from automixer_assets.assets.mixture import grouping_slice
-from automixer_assets.assets.recipes import joint_slice
+from automixer_assets.assets.recipes import joint_shards, joint_slice
 from automixer_assets.assets.scorer_inputs import required_file
 from automixer_assets.code_versions import source_version, sql_version
 from automixer_assets.corpus.shards import open_tokenized
@@ -17,7 +17,6 @@ from automixer_assets.lake_asset import Build, LakeAsset, Scope, lake_asset
 from automixer_assets.mixture.characteristics import Decode, GroupedCorpus, write_characteristics
 from automixer_assets.mixture.deciles import NO_LABELS, Labels, read_labels, write_deciles
 from automixer_assets.mixture.groups import list_selections
-from automixer_assets.mixture.passes import JointShard
 from automixer_assets.pages.characteristics import show_group_characteristics
 from automixer_assets.partitions import MIXTURES, multi_key
 
@@ -87,11 +86,7 @@ def plan_group_characteristics(scope: Scope) -> Build:
     def write(out: Path) -> None:
         write_characteristics(corpus, _decoder(tokenizer.path), out)
         write_deciles(
-            joint=[
-                JointShard(name, path.stem, path)
-                for name, artifact in joint.items()
-                for path in sorted(artifact.by_file.glob("shard-*.parquet"))
-            ],
+            joint=joint_shards(joint),
             documents={
                 (name, shard.name): shard.documents_path
                 for name, snapshot in corpus.snapshots.items()

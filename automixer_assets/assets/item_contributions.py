@@ -12,7 +12,7 @@ import polars as pl
 
 from automixer_assets.assets.influence import BATCH_TOKENS, LAYERS, read_gradient_items
 from automixer_assets.assets.mixture import grouping_slice
-from automixer_assets.assets.recipes import joint_slice
+from automixer_assets.assets.recipes import joint_shards, joint_slice
 from automixer_assets.assets.scorer_inputs import selection_slice
 from automixer_assets.checks import check_contributions
 from automixer_assets.corpus.reference import read_reference_sample
@@ -31,7 +31,6 @@ from automixer_assets.mixture.item_contributions import (
     write_contributions,
 )
 from automixer_assets.mixture.normalisation import fit_normalisation
-from automixer_assets.mixture.passes import JointShard
 from automixer_assets.mixture.score_columns import (
     judged_tasks,
     score_columns,
@@ -121,11 +120,7 @@ def plan_item_contributions(scope: Scope) -> Build:
     items, reference = scope.pin("validation_items"), scope.pin("reference_sample")
 
     def write(out: Path) -> None:
-        shards = [
-            JointShard(name, path.stem, path)
-            for name, artifact in joint.items()
-            for path in sorted(artifact.by_file.glob("shard-*.parquet"))
-        ]
+        shards = joint_shards(joint)
         sample = draw_sample(selections, seed=settings.seed)
         texts = _Texts(
             read_gradient_items(items.path, recipe.query),

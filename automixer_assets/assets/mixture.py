@@ -9,7 +9,7 @@ import dagster as dg
 from automixer_assets import __version__
 from automixer_assets.assets.drift import MIXTURE_DRIFT
 from automixer_assets.assets.leakage import exclusion_deps, pin_exclusions, pin_removed
-from automixer_assets.assets.recipes import joint_slice
+from automixer_assets.assets.recipes import joint_shards, joint_slice
 from automixer_assets.assets.scorer_inputs import selection_slice
 from automixer_assets.checks import (
     LIMITS_FILE,
@@ -35,7 +35,6 @@ from automixer_assets.mixture.item_uncertainty import read_contributions
 from automixer_assets.mixture.ledger import require_document_epochs, write_ledger
 from automixer_assets.mixture.manifest import CreatedBy, write_manifest
 from automixer_assets.mixture.manifest import Pin as ManifestPin
-from automixer_assets.mixture.passes import JointShard
 from automixer_assets.mixture.percentiles import write_percentile_ranges
 from automixer_assets.mixture.regroup import regroup
 from automixer_assets.mixture.score_columns import selected_origins
@@ -166,11 +165,7 @@ def plan_grouped_shards(scope: Scope) -> Build:
     corpora = {snapshot: open_tokenized(scope.pin("tokenized_corpus", snapshot).by_file) for snapshot in joint}
 
     def write(out: Path) -> None:
-        shards = [
-            JointShard(snapshot, path.stem, path)
-            for snapshot, artifact in joint.items()
-            for path in sorted(artifact.by_file.glob("shard-*.parquet"))
-        ]
+        shards = joint_shards(joint)
         documents = {
             (snapshot, shard.name): shard.documents_path
             for snapshot, corpus in corpora.items()

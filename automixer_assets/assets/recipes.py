@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -24,6 +25,7 @@ from automixer_assets.lake_asset import Build, Check, LakeAsset, Metadata, Scope
 from automixer_assets.launch.job import mixture_launcher
 from automixer_assets.launch.joint import JointJob, write_joint_shards
 from automixer_assets.mixture.normalisation import write_normalisation
+from automixer_assets.mixture.passes import JointShard
 from automixer_assets.pages.mixture import (
     show_joint_influence,
     show_selected_checkpoints,
@@ -159,6 +161,15 @@ def joint_slice(recipe: Recipe, settings: Settings) -> object:
     at_checkpoints = {option: getattr(recipe, option) for option in options}
     half = [settings.scoring.half] if settings.scoring.half is not None else []
     return [chosen, method, at_checkpoints, selection_slice(recipe), settings.tasks.names, *half]
+
+
+def joint_shards(joint: Mapping[str, Artifact]) -> list[JointShard]:
+    """The shards of joint_influence artefacts, by snapshot, to be read by files."""
+    return [
+        JointShard(snapshot, path.stem, path)
+        for snapshot, artifact in joint.items()
+        for path in sorted(artifact.by_file.glob("shard-*.parquet"))
+    ]
 
 
 def _selecting_recipe(scope: Scope, name: str) -> Recipe:

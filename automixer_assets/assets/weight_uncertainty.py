@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from automixer_assets.assets.mixture import grouping_slice, manifest_slice
-from automixer_assets.assets.recipes import joint_slice
+from automixer_assets.assets.recipes import joint_shards, joint_slice
 from automixer_assets.code_versions import source_version, sql_version
 from automixer_assets.errors import AutomixerError
 from automixer_assets.lake import Artifact
@@ -84,11 +84,7 @@ def plan_weight_uncertainty(scope: Scope) -> Build:
     }
 
     def write(out: Path) -> None:
-        shards = [
-            JointShard(name, path.stem, path)
-            for name, artifact in joint.items()
-            for path in sorted(artifact.by_file.glob("shard-*.parquet"))
-        ]
+        shards = joint_shards(joint)
         weights = [group.weight for group in load_manifest(manifest.file("manifest.json")).groups]
         found = [_resampled(mixture, weights, selections, carried)]
         if selected is not None and mixture.weight_rule == "equation":

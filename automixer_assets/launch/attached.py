@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from automixer_assets.errors import AutomixerError
+from automixer_assets.launch.job import ORPHANED
 from automixer_assets.progress import progress
 from automixer_assets.proxy.simulation import reporter
 from automixer_assets.proxy.train import ProgressCallback
@@ -33,8 +34,6 @@ Attached = Annotated[
     bool, typer.Option("--attached", hidden=True, help="started by a program: JSON on stdout, ends with its stdin")
 ]
 """Options of every training command."""
-ORPHANED = 3
-"""Exit code of a process whose starter is gone."""
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from automixer_assets.corpus.shards import TokenShard
 from automixer_assets.errors import AutomixerError
 from automixer_assets.locks import claimed
 from automixer_assets.settings.launchers import Launcher, Launchers, RayCluster
 
 POLL_SECONDS = 0.5
 """Pause while another process is at a task."""
+
+ORPHANED = 3
+"""Exit code of a process whose starter is gone."""
 
 Log = Callable[[str], None]
 OnDone = Callable[[str], None]
@@ -40,6 +45,11 @@ def run_here(job: Job, tasks: Mapping[str, Any], on_done: OnDone) -> None:
     for name, task in tasks.items():
         run(task)
         on_done(name)
+
+
+def shard_tasks(shards: Sequence[TokenShard]) -> dict[str, TokenShard]:
+    """A task for every shard: copies, for a shard keeps the table that it has read."""
+    return {shard.name: replace(shard) for shard in shards}
 
 
 def corpus_launcher(launchers: Launchers, log: Log) -> RunTasks:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from automixer_assets.corpus.shards import TokenShard
-from automixer_assets.launch.job import RunTasks, make_once, require_folder, run_here
+from automixer_assets.launch.job import RunTasks, make_once, require_folder, run_here, shard_tasks
 from automixer_assets.scorers import Scorer, write_scored_shard
 
 
@@ -38,5 +38,4 @@ def write_joint_shards(
     Raises:
         AutomixerError: as `write_scored_shard`, and what `run` raises.
     """
-    tasks = {shard.name: replace(shard) for shard in shards}  # copies, for a shard keeps the table it has read
-    run(job, tasks, lambda name: on_progress(1))
+    run(job, shard_tasks(shards), lambda name: on_progress(1))

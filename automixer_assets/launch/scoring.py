@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from automixer_assets.corpus.shards import TokenShard
@@ -12,7 +12,7 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.influence.query import InfluenceQuery, model_digest
 from automixer_assets.influence.score import OnProgress, PassOptions
 from automixer_assets.influence.shards import score_shards
-from automixer_assets.launch.job import Log
+from automixer_assets.launch.job import Log, shard_tasks
 from automixer_assets.launch.pool import run_on_ray
 from automixer_assets.settings.launchers import RayCluster
 
@@ -74,5 +74,4 @@ def score_shards_on_ray(
         done += tokens[name]
         on_progress(done, sum(tokens.values()))
 
-    tasks = {shard.name: replace(shard) for shard in shards}  # copies, for a shard keeps the table it has read
-    run_on_ray(job, tasks, cluster, on_done=count, log=log)
+    run_on_ray(job, shard_tasks(shards), cluster, on_done=count, log=log)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from automixer_assets.errors import AutomixerError
 from automixer_assets.launch.cluster import require_versions
 from automixer_assets.launch.handover import Handover
+from automixer_assets.launch.job import ORPHANED
 from automixer_assets.launch.pool import run_pool
 from automixer_assets.locks import is_held
 
@@ -28,8 +29,6 @@ DONE, USED, ERROR = "done", "used", "error"
 """Keys of custom messages: a task's name, the fields of `Used`, the sentence of an AutomixerError."""
 ERROR_LENGTH = 6000
 """A message travels as one line, which must be written at once: a longer one would be read in pieces."""
-ORPHANED = 3
-"""Exit code of a job whose submitter is gone."""
 LOOK_SECONDS = 2.0
 """How often a job looks for its submitter."""
 LOOKS = 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,10 @@ from automixer_assets.launch.job import corpus_launcher
 from automixer_assets.proxy.tokenizer import train_tokenizer
 from automixer_assets.settings.launchers import Launchers, RayCluster
 from automixer_assets_tests.corpus.builders import inventory_of, texts, write_source
-from automixer_assets_tests.launch.nodes import require_ray, two_nodes
+from automixer_assets_tests.launch.nodes import contents, require_ray
 
 require_ray()
 RAY = Launchers(corpus="ray", ray=RayCluster(workers=2, attempts=2, gpus_per_worker=1))
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Any]:
-    with two_nodes() as cluster:
-        yield cluster
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def test_an_inventory_is_that_of_the_local_pass(nodes: Any, tmp_path: Path) -> None:

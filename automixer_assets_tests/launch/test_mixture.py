@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from automixer_assets.scorers._corpus import CorpusScorer, uniform_numbers
 from automixer_assets.scorers.influence import InfluenceScorer
 from automixer_assets.settings.launchers import Launchers, RayCluster
 from automixer_assets_tests.launch.jobs import DyingOnce
-from automixer_assets_tests.launch.nodes import require_ray, two_nodes
+from automixer_assets_tests.launch.nodes import contents, require_ray
 from automixer_assets_tests.mixture.builders import Document
 from automixer_assets_tests.mixture.builders import write_joint as joint_of
 from automixer_assets_tests.mixture.test_percentiles import write_documents
@@ -34,17 +33,6 @@ from automixer_assets_tests.mixture.test_percentiles import write_documents
 require_ray()
 RAY = Launchers(mixture="ray", ray=RayCluster(workers=2, attempts=2, gpus_per_worker=1))
 GROUPS = (GroupOrigin("a", alpha=0.25), GroupOrigin("b", alpha=0.75))
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Any]:
-    with two_nodes() as cluster:
-        yield cluster
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def write_scored(root: Path, n_shards: int = 4) -> list[TokenShard]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,10 @@ from automixer_assets.launch.cluster import versions
 from automixer_assets.launch.pool import run_on_ray
 from automixer_assets.settings.launchers import RayCluster
 from automixer_assets_tests.launch.jobs import NeverOpens, Told
-from automixer_assets_tests.launch.nodes import require_ray, two_nodes
+from automixer_assets_tests.launch.nodes import require_ray
 
 require_ray()
 CLUSTER = RayCluster(workers=2, attempts=2, patience_seconds=300)
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Any]:
-    with two_nodes() as cluster:
-        yield cluster
 
 
 def run(job: Any, tasks: dict[str, Any], **changes: Any) -> tuple[list[str], list[str]]:

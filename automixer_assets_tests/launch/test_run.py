@@ -8,17 +8,11 @@ from typing import Any
 
 import pytest
 
-from automixer_assets_tests.launch.nodes import require_ray, two_nodes
+from automixer_assets_tests.launch.nodes import require_ray
 from automixer_assets_tests.world import World, contents, create_world
 
 require_ray()
 ON_RAY = {"launchers.scoring": "ray", "launchers.corpus": "ray", "launchers.mixture": "ray"}
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Any]:
-    with two_nodes() as cluster:
-        yield cluster
 
 
 @pytest.fixture(scope="module")

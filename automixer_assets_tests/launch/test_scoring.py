@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,12 @@ from automixer_assets.errors import AutomixerError
 from automixer_assets.launch.scoring import ScoringJob, score_shards_on_ray
 from automixer_assets.settings.launchers import RayCluster
 from automixer_assets_tests.influence.test_shards import contents, write_shard
-from automixer_assets_tests.launch.nodes import SMALL, require_ray, two_nodes
+from automixer_assets_tests.launch.nodes import SMALL, require_ray
 from automixer_assets_tests.launch.passes import expected, tiny_job, tiny_shards
 
 require_ray()
 CLUSTER = RayCluster(workers=2, attempts=2, patience_seconds=300)
 N_SHARDS = 6
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Any]:
-    with two_nodes() as cluster:
-        yield cluster
 
 
 @pytest.fixture
